@@ -1,0 +1,1 @@
+"""The commands of the device half, one module each; they import the rest late."""

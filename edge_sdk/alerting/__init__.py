@@ -1,0 +1,1 @@
+"""The way of a message: payload, spool on the disk, MQTT broker."""

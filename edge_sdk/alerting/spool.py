@@ -1,0 +1,269 @@
+"""The queue on the disk between inspection and broker: what ``append`` returned is not lost."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edge_sdk.alerting import retention
+from edge_sdk.alerting.payload import MAX_BYTES, decode_message
+from edge_sdk.alerting.retention import SEVERITIES
+from edge_sdk.alerting.storage import Storage
+from edge_sdk.errors import ConfigError, InputError
+from edge_sdk.records import Message, MessageDraft
+
+_LOGGER = logging.getLogger(__name__)
+# Four walks along the index, merged: sorting all that waits would take seconds after an outage.
+# The tales of losses (is_gap) are warnings.
+_WALK = """
+SELECT * FROM (SELECT seq, stored_at, payload FROM messages
+WHERE acked_at IS NULL AND is_gap = {} AND severity = {} AND seq > :after
+ORDER BY seq LIMIT :limit)
+"""
+_PEEK = (
+    "UNION ALL".join(_WALK.format(*rank) for rank in [(0, 0), (0, 1), (0, 2), (1, 1)])
+    + "ORDER BY seq LIMIT :limit"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolStatistics:
+    """Counters since the database was made: appended = acknowledged + rows + dropped messages."""
+
+    rows: int
+    """Messages that wait for the broker."""
+    bytes: int
+    """Payloads and pictures on the disk, acknowledged rows included."""
+    pictures: int
+    """Pictures that wait for the broker."""
+    oldest_age_seconds: float
+    """Of the oldest waiting message by the wall clock, 0 where none waits."""
+    appended: int
+    acknowledged: int
+    dropped: Mapping[str, int]
+    """``info``, ``warn``, ``critical`` and ``pictures`` to how many were dropped unsent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPicture:
+    """A picture that waits for the broker."""
+
+    seq: int
+    """Of the message it belongs to."""
+    camera: str
+    message_id: str
+    jpeg: bytes
+
+
+class Spool:
+    """Messages in the order of their ``seq``, each until the broker has acknowledged it."""
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        device: str,
+        max_rows: int,
+        max_bytes: int,
+        keep_acknowledged_seconds: float = 86_400,
+        keep_acknowledged_bytes: int = 20_000_000,
+    ) -> Spool:
+        """Open the spool in a directory, which is made where there is none.
+
+        Args:
+            directory: of this spool alone.
+            device: whose messages these are, for events of the spool itself.
+            max_rows: messages on the disk, acknowledged ones included; at least 2.
+            max_bytes: payloads and pictures on the disk; SQLite adds about a quarter.
+            keep_acknowledged_seconds: how long acknowledged messages stay.
+            keep_acknowledged_bytes: how much of them stays.
+
+        Raises:
+            BusyError: another process has it open.
+            ConfigError: a limit is too small to hold a message.
+            SpoolError: the disk refuses.
+        """
+        if max_rows < 2 or max_bytes < 2 * MAX_BYTES:
+            raise ConfigError(
+                f"spool: expected max_rows of 2 and max_bytes of {2 * MAX_BYTES} or more, "
+                f"got {max_rows} and {max_bytes}"
+            )
+        storage = Storage(directory, device)
+        return cls(
+            storage, (max_rows, max_bytes), keep_acknowledged_seconds, keep_acknowledged_bytes
+        )
+
+    def __init__(
+        self, storage: Storage, limits: tuple[int, int], keep_seconds: float, keep_bytes: int
+    ) -> None:
+        """Use ``open``."""
+        self._storage = storage
+        self._max_rows, self._max_bytes = limits
+        self._keep_seconds, self._keep_bytes = keep_seconds, keep_bytes
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the newest message; without waiting, to see whether there is a new one."""
+        return self._storage.last_seq
+
+    def append(self, draft: MessageDraft, picture: bytes | None = None) -> Message:
+        """Number a message and store it; it is on the disk when this returns.
+
+        When the spool is full something is dropped for it, by the order of ``retention``; where
+        all that waits outranks it, that is the new message itself.
+
+        Args:
+            draft: what to store; its payload is made now and never changes again.
+            picture: JPEG to be sent after all messages; its digest becomes ``picture_sha256``.
+
+        Returns:
+            The message as it will be published.
+
+        Raises:
+            InputError: the draft cannot be encoded, or a picture comes without a camera.
+            SpoolError: it could not be stored; whether a part of it was is unknown, so that the
+                same draft may come twice if it is appended again.
+        """
+        if picture is not None:
+            if draft.camera is None:
+                raise InputError("message with a picture: expected a camera, got none")
+            draft = replace(draft, picture_sha256=hashlib.sha256(picture).hexdigest())
+        with self._storage.transaction() as connection:
+            message = self._storage.insert(connection, draft)
+            if picture is not None:
+                connection.execute(
+                    "INSERT INTO pictures VALUES (?, ?, ?, ?, ?)",
+                    [message.seq, message.camera, message.message_id, len(picture), picture],
+                )
+            retention.trim(connection, max_rows=self._max_rows, max_bytes=self._max_bytes)
+        return message
+
+    def peek(self, limit: int, *, after: int = 0) -> list[Message]:
+        """The oldest messages that are not acknowledged, at most ``limit``.
+
+        Args:
+            limit: how many.
+            after: only those with a greater ``seq``, to pass by what a broker refuses.
+
+        Raises:
+            SpoolError: the disk refuses.
+        """
+        with self._storage.transaction() as connection:
+            self._storage.tell_gap(connection)
+            rows = connection.execute(_PEEK, {"after": after, "limit": limit}).fetchall()
+            return _decode(connection, [(seq, payload) for seq, _, payload in rows])
+
+    def peek_gaps(self) -> list[Message]:
+        """The messages that tell of losses and are not acknowledged: receivers want them first.
+
+        Raises:
+            SpoolError: the disk refuses.
+        """
+        with self._storage.transaction() as connection:
+            self._storage.tell_gap(connection)
+            rows = connection.execute(
+                "SELECT seq, payload FROM messages WHERE acked_at IS NULL AND is_gap = 1"
+            ).fetchall()
+            return _decode(connection, rows)
+
+    def acknowledge(self, seqs: Iterable[int]) -> None:
+        """Note that the broker has these; they are not peeked again.
+
+        Raises:
+            SpoolError: the disk refuses; they will be sent again.
+        """
+        now = time.time()
+        with self._storage.transaction() as connection:
+            connection.executemany(
+                "UPDATE messages SET acked_at = ? WHERE seq = ? AND acked_at IS NULL",
+                [(now, seq) for seq in seqs],
+            )
+            retention.purge_acknowledged(
+                connection, acked_before=now - self._keep_seconds, max_bytes=self._keep_bytes
+            )
+
+    def peek_pictures(self, limit: int) -> list[StoredPicture]:
+        """The oldest pictures that wait, at most ``limit``.
+
+        Raises:
+            SpoolError: the disk refuses.
+        """
+        with self._storage.transaction() as connection:
+            rows = connection.execute(
+                "SELECT seq, camera, message_id, jpeg FROM pictures ORDER BY seq LIMIT ?", [limit]
+            ).fetchall()
+        return [
+            StoredPicture(seq=seq, camera=camera, message_id=message_id, jpeg=jpeg)
+            for seq, camera, message_id, jpeg in rows
+        ]
+
+    def acknowledge_picture(self, seq: int) -> None:
+        """Note that the broker has a picture; it is deleted.
+
+        Raises:
+            SpoolError: the disk refuses; it will be sent again.
+        """
+        with self._storage.transaction() as connection:
+            connection.execute("DELETE FROM pictures WHERE seq = ?", [seq])
+
+    def drop_picture(self, seq: int) -> None:
+        """Give up on a picture that no broker takes; it is counted.
+
+        Raises:
+            SpoolError: the disk refuses.
+        """
+        with self._storage.transaction() as connection:
+            retention.drop_picture(connection, seq)
+
+    def statistics(self) -> SpoolStatistics:
+        """How full it is, and what has passed through.
+
+        Raises:
+            SpoolError: the disk refuses.
+        """
+        with self._storage.transaction() as connection:
+            cursor = connection.execute("SELECT * FROM totals")
+            names = [column[0] for column in cursor.description]
+            totals = dict(zip(names, cursor.fetchone(), strict=True))
+            oldest = connection.execute(_PEEK, {"after": 0, "limit": 1}).fetchone()
+        return SpoolStatistics(
+            rows=totals["waiting_rows"],
+            bytes=totals["all_bytes"],
+            pictures=totals["pictures"],
+            oldest_age_seconds=0.0 if oldest is None else max(0.0, time.time() - oldest[1]),
+            appended=totals["appended"],
+            acknowledged=totals["acknowledged"],
+            dropped={
+                name: totals[f"dropped_{name}"]
+                for name in (*(severity.value for severity in SEVERITIES), "pictures")
+            },
+        )
+
+    def close(self) -> None:
+        """Release the spool; may be called twice.
+
+        Raises:
+            SpoolError: the disk refuses; what was appended is stored nevertheless.
+        """
+        self._storage.close()
+
+
+def _decode(connection: sqlite3.Connection, rows: Iterable[tuple[int, bytes]]) -> list[Message]:
+    messages = (_decode_or_drop(connection, seq, payload) for seq, payload in rows)
+    return [message for message in messages if message is not None]
+
+
+def _decode_or_drop(connection: sqlite3.Connection, seq: int, payload: bytes) -> Message | None:
+    """Read a payload; one that the disk has garbled becomes a gap, so that it stops no others."""
+    try:
+        return decode_message(payload)
+    except InputError as error:
+        _LOGGER.warning("message %d is lost: %s", seq, error)
+        retention.drop_message(connection, seq, "corrupt")
+        return None

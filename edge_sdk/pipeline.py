@@ -1,0 +1,264 @@
+"""The stages in a row: ``inspect`` takes a frame and gives a decision, whatever happens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TypeVar
+
+from edge_sdk.bundle.fields import Precision
+from edge_sdk.bundle.manifest import GraphSpec
+from edge_sdk.bundle.reader import Bundle
+from edge_sdk.config import CameraConfig, EngineConfig
+from edge_sdk.decision import Decider, FaultLimits, fit_fault_limits
+from edge_sdk.encoder import GraphEncoder
+from edge_sdk.engines.selector import open_engine
+from edge_sdk.errors import BundleError, EngineError, InputError
+from edge_sdk.preprocess import Preprocessor
+from edge_sdk.protocols import Encoder, ReferenceScorer, Scorer, ScorerFactory
+from edge_sdk.records import (
+    Decision,
+    Frame,
+    PatchFeatures,
+    Preprocessed,
+    Reason,
+    Threshold,
+    UInt8Array,
+)
+from edge_sdk.references import ReferenceSet, TokenCache, load_threshold, save_threshold
+from edge_sdk.scoring.selector import build_scorer_factory
+from edge_sdk.scoring.threshold import fit_threshold, nuisance_views
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+_EXACT_FIRST = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Model:
+    """A bundle, loaded into an engine; shared by all cameras."""
+
+    bundle: Bundle
+    encoder: Encoder
+    factory: ScorerFactory
+    precision: Precision
+
+
+class Pipeline:
+    """One camera's way from frame to decision."""
+
+    def __init__(
+        self,
+        *,
+        preprocess: Preprocessor,
+        encoder: Encoder,
+        scorer: Scorer,
+        decider: Decider,
+        bundle_id: str,
+        references: ReferenceSet,
+    ) -> None:
+        self._preprocess = preprocess
+        self._encoder = encoder
+        self._scorer = scorer
+        self.decider = decider
+        self.bundle_id = bundle_id
+        self.references = references
+
+    def inspect(self, frame: Frame) -> Decision:
+        """Judge one frame. What cannot be judged is a ``fault``; nothing is raised for it."""
+        clock = _StageClock(frame)
+        try:
+            preprocessed = clock.timed("preprocess", self._preprocess, frame)
+            features = clock.timed("encode", self._encoder.encode, preprocessed)
+            result = clock.timed("score", self._scorer.score, features)
+            decision = clock.timed("decide", self.decider.decide, result)
+        except EngineError as error:
+            decision = self.decider.fault(Reason.ENGINE_ERROR, str(error), frame=frame)
+        except InputError as error:
+            decision = self.decider.fault(Reason.WRONG_SIZE, str(error), frame=frame)
+        return replace(decision, latency_ms=clock.milliseconds)
+
+
+class _StageClock:
+    """Milliseconds per stage; ``capture`` is the age of the frame when it came here."""
+
+    def __init__(self, frame: Frame) -> None:
+        age = (time.monotonic_ns() - frame.monotonic_ns) / 1e6
+        self.milliseconds = {"capture": round(age, 3)}
+
+    def timed(self, stage: str, function: Callable[[_In], _Out], argument: _In) -> _Out:
+        start = time.perf_counter_ns()
+        value = function(argument)
+        self.milliseconds[stage] = round((time.perf_counter_ns() - start) / 1e6, 3)
+        return value
+
+
+def load_model(bundle: Bundle, engine: EngineConfig) -> Model:
+    """Load the bundle's encoder into the engine that was asked for.
+
+    Raises:
+        BundleError: the bundle has no encoder in that precision, or an unknown scorer.
+        EngineError: the engine or the device is not to be had.
+    """
+    graph = _choose_encoder(bundle, engine)
+    model, *weights = bundle.read_graph(graph)
+    loaded = open_engine(
+        engine.name,
+        model=model,
+        weights=weights[0] if weights else None,
+        device=engine.device,
+        precision=graph.precision,
+        threads=engine.threads,
+    )
+    manifest = bundle.manifest
+    return Model(
+        bundle=bundle,
+        encoder=GraphEncoder(loaded, graph, manifest.extractor_id),
+        factory=build_scorer_factory(manifest.scorers[0]),
+        precision=graph.precision,
+    )
+
+
+def _choose_encoder(bundle: Bundle, engine: EngineConfig) -> GraphSpec:
+    """The encoder asked for; of several, the most exact, and ONNX before OpenVINO's own format."""
+    encoders = [
+        graph
+        for graph in bundle.manifest.graphs
+        if graph.role == "encoder"
+        and engine.precision in ("auto", graph.precision)
+        and (graph.format == "onnx" or (graph.format, engine.name) == ("openvino", "openvino"))
+    ]
+    if not encoders:
+        have = sorted({(g.precision, g.format) for g in bundle.manifest.graphs})
+        raise BundleError(
+            f"{bundle.location}: no encoder for engine {engine.name} in precision "
+            f"{engine.precision}; it has {have}"
+        )
+    return min(encoders, key=lambda graph: (_EXACT_FIRST.index(graph.precision), graph.format))
+
+
+def build_preprocessor(model: Model, camera: CameraConfig) -> Preprocessor:
+    """The camera's crop and regions, at the bundle's input size."""
+    return Preprocessor(
+        model.bundle.manifest.input,
+        crop=camera.crop.box if camera.crop else None,
+        include=camera.polygons("include"),
+        exclude=camera.polygons("exclude"),
+    )
+
+
+def build_pipeline(
+    model: Model, camera: CameraConfig, references: ReferenceSet, cache: TokenCache
+) -> Pipeline:
+    """Encode the references, fit the scorer and the threshold, and join the stages.
+
+    Tokens and thresholds that were computed before for the same extractor, precision, scorer,
+    crop and regions are taken from the state directory.
+
+    Raises:
+        InputError: the references cannot be used, or do not fit the crop or the regions.
+        EngineError: the graph failed.
+    """
+    preprocess = build_preprocessor(model, camera)
+    prepared = [preprocess(as_frame(picture.pixels)) for picture in references.pictures]
+    features = [
+        _encode_cached(model, item, picture.sha256, cache)
+        for item, picture in zip(prepared, references.pictures, strict=True)
+    ]
+    scorer = model.factory.fit(features)
+    limits = FaultLimits(
+        max_frame_age_seconds=camera.faults.max_frame_age_seconds,
+        black_below=camera.faults.black_below,
+        saturated_above=camera.faults.saturated_above,
+        saturated_share=camera.faults.saturated_share,
+    )
+    return Pipeline(
+        preprocess=preprocess,
+        encoder=model.encoder,
+        scorer=scorer,
+        decider=Decider(
+            _threshold(model, camera, references, preprocess, scorer, features),
+            limits=fit_fault_limits(limits, prepared),
+            critical_margin=camera.severity.critical_margin,
+        ),
+        bundle_id=model.bundle.manifest.bundle_id,
+        references=references,
+    )
+
+
+def _threshold(
+    model: Model,
+    camera: CameraConfig,
+    references: ReferenceSet,
+    preprocess: Preprocessor,
+    scorer: ReferenceScorer,
+    features: Sequence[PatchFeatures],
+) -> Threshold:
+    if camera.threshold_override is not None:
+        return Threshold(
+            value=camera.threshold_override,
+            method="override",
+            good_scores=(),
+            pictures=0,
+            provisional=False,
+            expected_false_alarm_rate=None,
+        )
+    key = _digest(
+        model.bundle.manifest.extractor_id,
+        model.precision,
+        model.bundle.manifest.scorers[0].model_dump(mode="json"),
+        [
+            camera.crop.model_dump() if camera.crop else None,
+            *(region.model_dump(mode="json") for region in camera.regions),
+        ],
+    )
+    threshold = load_threshold(references, key)
+    if threshold is None:
+        views = [
+            [
+                model.encoder.encode(preprocess(as_frame(view)))
+                for view in nuisance_views(picture.pixels)
+            ]
+            for picture in references.pictures
+        ]
+        threshold = fit_threshold(scorer, features, views)
+        save_threshold(references, key, threshold)
+    return threshold
+
+
+def _encode_cached(
+    model: Model, preprocessed: Preprocessed, sha256: str, cache: TokenCache
+) -> PatchFeatures:
+    window = preprocessed.geometry.window
+    key = _digest(
+        model.bundle.manifest.extractor_id,
+        model.precision,
+        sha256,
+        [window.x, window.y, window.width, window.height],
+    )
+    cached = cache.read(key, preprocessed, model.encoder.extractor_id)
+    if cached is not None:
+        return cached
+    features = model.encoder.encode(preprocessed)
+    cache.write(key, features)
+    return features
+
+
+def as_frame(pixels: UInt8Array) -> Frame:
+    """A stored picture as a frame, so that it takes the way of every other one."""
+    return Frame(
+        pixels=pixels,
+        frame_id=0,
+        source_id="reference",
+        captured_at=datetime.now(timezone.utc),
+        monotonic_ns=time.monotonic_ns(),
+    )
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

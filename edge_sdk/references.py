@@ -1,0 +1,268 @@
+"""What the site teaches a camera: reference pictures, the thresholds fitted on them, a token cache.
+
+``state_dir/cameras/<camera>/reference_sets/<name>/<version>/`` holds ``set.json`` (written once),
+``pictures/`` and ``thresholds/``. The pictures are the truth: a new bundle encodes them again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_sdk.errors import InputError
+from edge_sdk.imaging import decode_image, encode_png
+from edge_sdk.records import Frame, PatchFeatures, Preprocessed, Threshold, TokenGrid, UInt8Array
+
+_SET_FORMAT = 1
+_CACHE_FILES = 512
+"""Cached pictures kept, newest first; a few hundred kB each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReferencePicture:
+    """One known-good picture, as enrolled."""
+
+    sha256: str
+    """Of its PNG file."""
+    pixels: UInt8Array
+    """(H, W, 3) RGB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReferenceSet:
+    """One version of a named set."""
+
+    camera: str
+    name: str
+    version: int
+    pictures: tuple[ReferencePicture, ...]
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        """What messages call it, for example ``default/3``."""
+        return f"{self.name}/{self.version}"
+
+
+class ReferenceStore:
+    """The reference sets of one camera."""
+
+    def __init__(self, state_dir: Path, camera: str) -> None:
+        self._camera = camera
+        self._root = state_dir / "cameras" / camera / "reference_sets"
+
+    def save(self, name: str, frames: Sequence[Frame], *, source: str) -> ReferenceSet:
+        """Write the next version of a set; it is there whole after a power cut, or not at all.
+
+        Args:
+            name: of the set.
+            frames: the good pictures, in order.
+            source: where they came from, free of credentials.
+
+        Raises:
+            InputError: fewer than one picture, or pictures of several sizes.
+        """
+        sizes = sorted({frame.size for frame in frames})
+        if len(sizes) != 1:
+            raise InputError(
+                f"reference set {name!r}: expected pictures of one size (height, width), "
+                f"got {sizes or 'none'}"
+            )
+        version = max(self.versions(name), default=0) + 1
+        folder = self._root / name / f"{version:04d}"
+        staging = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(staging, ignore_errors=True)
+        (staging / "pictures").mkdir(parents=True)
+        entries = []
+        for index, frame in enumerate(frames):
+            data = encode_png(frame.pixels)
+            file = f"pictures/{index:02d}.png"
+            _write_durably(staging / file, data)
+            entries.append(
+                {
+                    "file": file,
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "frame_id": frame.frame_id,
+                    "captured_at": frame.captured_at.isoformat(),
+                }
+            )
+        description = {
+            "format": _SET_FORMAT,
+            "camera": self._camera,
+            "name": name,
+            "version": version,
+            "source": source,
+            "enrolled_at": datetime.now(timezone.utc).isoformat(),
+            "frame_size": list(sizes[0]),
+            "pictures": entries,
+        }
+        _write_durably(staging / "set.json", json.dumps(description, indent=1).encode())
+        _sync_folder(staging / "pictures")
+        _sync_folder(staging)
+        staging.rename(folder)
+        _sync_folder(folder.parent)
+        return self.load(name)
+
+    def versions(self, name: str) -> list[int]:
+        """Complete versions of a set, ascending."""
+        folder = self._root / name
+        if not folder.is_dir():
+            return []
+        return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+    def names(self) -> list[str]:
+        """Names of the sets that have a version."""
+        if not self._root.is_dir():
+            return []
+        return sorted(path.name for path in self._root.iterdir() if self.versions(path.name))
+
+    def load(self, name: str) -> ReferenceSet:
+        """Read the newest version of a set.
+
+        Raises:
+            InputError: there is none, or its files are not what ``set.json`` says.
+        """
+        versions = self.versions(name)
+        if not versions:
+            known = ", ".join(self.names()) or "none"
+            raise InputError(
+                f"camera {self._camera}: no reference set {name!r} (enrolled: {known}); "
+                f"show it good parts with: edge-enroll --camera {self._camera}"
+            )
+        folder = self._root / name / f"{versions[-1]:04d}"
+        description = _read_json(folder / "set.json")
+        if description.get("format") != _SET_FORMAT:
+            raise InputError(
+                f"{folder / 'set.json'}: expected format {_SET_FORMAT}, "
+                f"got {description.get('format')!r}"
+            )
+        pictures = []
+        for entry in description["pictures"]:
+            path = folder / entry["file"]
+            if not path.is_file():
+                raise InputError(f"{path}: the reference picture is missing; enrol again")
+            data = path.read_bytes()
+            digest = hashlib.sha256(data).hexdigest()
+            if digest != entry["sha256"]:
+                raise InputError(
+                    f"{path}: expected sha256 {entry['sha256']}, got {digest}; enrol again"
+                )
+            pixels = decode_image(data, name=str(path))
+            pictures.append(ReferencePicture(sha256=digest, pixels=pixels))
+        return ReferenceSet(
+            camera=self._camera,
+            name=name,
+            version=versions[-1],
+            pictures=tuple(pictures),
+            folder=folder,
+        )
+
+
+def load_threshold(references: ReferenceSet, key: str) -> Threshold | None:
+    """The threshold fitted on these references for one way of scoring.
+
+    Args:
+        references: the set.
+        key: digest of extractor, precision, scorer and region settings.
+
+    Returns:
+        None where none was fitted for that key yet.
+
+    Raises:
+        InputError: the file is there but not readable.
+    """
+    path = references.folder / "thresholds" / f"{key}.json"
+    if not path.is_file():
+        return None
+    stored = _read_json(path)
+    try:
+        return Threshold(**{**stored, "good_scores": tuple(stored["good_scores"])})
+    except (TypeError, KeyError) as error:
+        raise InputError(f"{path}: not a threshold ({error}); delete it to fit again") from error
+
+
+def save_threshold(references: ReferenceSet, key: str, threshold: Threshold) -> None:
+    """Keep a threshold beside the references it was fitted on."""
+    folder = references.folder / "thresholds"
+    folder.mkdir(exist_ok=True)
+    partial = folder / f".{key}.partial"
+    _write_durably(partial, json.dumps(asdict(threshold), indent=1).encode())
+    partial.rename(folder / f"{key}.json")
+    _sync_folder(folder)
+
+
+class TokenCache:
+    """Tokens of reference pictures, so that a start need not encode them again.
+
+    A cache: whatever is missing, damaged or from another extractor is encoded anew.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._folder = state_dir / "token_cache"
+
+    def read(self, key: str, preprocessed: Preprocessed, extractor_id: str) -> PatchFeatures | None:
+        """Tokens stored under ``key``, or None."""
+        path = self._folder / f"{key}.npz"
+        if not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                tokens = {}
+                for name in arrays.files:
+                    stream, layer, rows, cols = name.split(":")
+                    tokens[stream, int(layer)] = TokenGrid(
+                        rows=arrays[name], grid=(int(rows), int(cols))
+                    )
+        except (OSError, ValueError, EOFError):
+            return None
+        return PatchFeatures(
+            tokens=tokens, class_token=None, extractor_id=extractor_id, preprocessed=preprocessed
+        )
+
+    def write(self, key: str, features: PatchFeatures) -> None:
+        """Store tokens under ``key`` and drop the oldest beyond the limit."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        arrays = {
+            f"{stream}:{layer}:{grid.grid[0]}:{grid.grid[1]}": grid.rows
+            for (stream, layer), grid in features.tokens.items()
+        }
+        partial = self._folder / f".{key}.partial.npz"
+        np.savez(partial, **arrays)  # type: ignore[arg-type]  # numpy types the keywords as bool
+        partial.rename(self._folder / f"{key}.npz")
+        files = sorted(self._folder.glob("*.npz"), key=lambda path: -path.stat().st_mtime)
+        for path in files[_CACHE_FILES:]:
+            path.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: does not read as JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Stage 4: features against references. One file a scorer."""

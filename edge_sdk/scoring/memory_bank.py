@@ -1,0 +1,110 @@
+"""The kept rows of the references, searched by cosine: everywhere, or only nearby."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_sdk.errors import InputError
+from edge_sdk.records import FloatArray, IntArray, TokenGrid
+
+_CHUNK_ROWS = 4096
+"""Rows of the bank compared at a time, so that no [patches x bank] array is ever made."""
+
+
+def unit_rows(rows: FloatArray) -> FloatArray:
+    """Rows divided by max(their L2 norm, 1e-12), as torch's ``normalize`` does."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(norms, 1e-12))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MemoryBank:
+    """Unit rows of several reference pictures, one after another."""
+
+    rows: FloatArray
+    """(N * P, D) unit rows: reference-major, then row-major over the grid."""
+    grid: tuple[int, int]
+    """(rows, cols) of every reference, P = rows * cols."""
+
+    @property
+    def reference_count(self) -> int:
+        """N."""
+        return len(self.rows) // (self.grid[0] * self.grid[1])
+
+    def without(self, reference: int) -> MemoryBank:
+        """The same bank without one reference."""
+        patches = self.grid[0] * self.grid[1]
+        kept = np.delete(self.rows.reshape(-1, patches, self.rows.shape[1]), reference, axis=0)
+        return MemoryBank(rows=kept.reshape(-1, self.rows.shape[1]), grid=self.grid)
+
+    def search(self, queries: FloatArray) -> tuple[FloatArray, IntArray]:
+        """Nearest row of each query, anywhere.
+
+        Args:
+            queries: (P, D) unit rows.
+
+        Returns:
+            (P,) cosine distance 1 - cos, at least 0 (rounding below 0 is cut), and (P,) its row;
+            of equal distances the first row. A query that is not finite has distance NaN.
+        """
+        best = np.full(len(queries), -np.inf, queries.dtype)
+        index = np.zeros(len(queries), np.int32)
+        for start in range(0, len(self.rows), _CHUNK_ROWS):
+            similarity = queries @ self.rows[start : start + _CHUNK_ROWS].T
+            candidate = similarity.argmax(axis=1)
+            value = np.take_along_axis(similarity, candidate[:, None], axis=1)[:, 0]
+            # "not <=" rather than ">", so that NaN takes over and stays.
+            is_better = ~(value <= best) & ~np.isnan(best)
+            best = np.where(is_better, value, best)
+            index = np.where(is_better, candidate + start, index).astype(np.int32)
+        return np.maximum(1 - best, 0), index
+
+    def search_nearby(
+        self, queries: FloatArray, reach: tuple[int, int]
+    ) -> tuple[FloatArray, IntArray]:
+        """Nearest row of each query among the patches at most ``reach`` cells away.
+
+        Args:
+            queries: (P, D) unit rows over the bank's own grid.
+            reach: (rows, cols) a match may lie aside.
+
+        Returns:
+            As ``search``.
+        """
+        rows, cols = self.grid
+        bank = self.rows.reshape(-1, rows, cols, self.rows.shape[1])
+        lines = queries.reshape(rows, cols, -1)
+        numbers = np.arange(len(self.rows), dtype=np.int32).reshape(-1, rows, cols)
+        column = np.arange(cols)
+        is_far = np.abs(column[:, None] - column) > reach[1]
+        distance = np.empty((rows, cols), queries.dtype)
+        index = np.empty((rows, cols), np.int32)
+        for y in range(rows):
+            band = slice(max(0, y - reach[0]), y + reach[0] + 1)
+            candidates = bank[:, band].reshape(-1, bank.shape[3])
+            similarity = (lines[y] @ candidates.T).reshape(cols, -1, cols)
+            similarity = np.where(is_far[:, None, :], -np.inf, similarity).reshape(cols, -1)
+            best = similarity.argmax(axis=1)
+            distance[y] = 1 - np.take_along_axis(similarity, best[:, None], axis=1)[:, 0]
+            index[y] = numbers[:, band].ravel()[best]
+        return np.maximum(distance.ravel(), 0), index.ravel()
+
+
+def build_memory_bank(embeddings: Sequence[TokenGrid]) -> MemoryBank:
+    """Stack the unit rows of several references.
+
+    Raises:
+        InputError: no reference at all, references of several grids, or a value not finite.
+    """
+    grids = sorted({embedding.grid for embedding in embeddings})
+    if len(grids) != 1:
+        raise InputError(
+            f"references: expected pictures on one grid of patches, got {grids or 'no pictures'}"
+        )
+    rows = np.concatenate([embedding.rows for embedding in embeddings])
+    if not np.isfinite(rows).all():
+        raise InputError("references: tokens are not finite")
+    return MemoryBank(rows=np.ascontiguousarray(rows), grid=grids[0])

@@ -1,0 +1,27 @@
+"""Scorers by the name that the bundle gives."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from edge_sdk.bundle.manifest import ScorerSpec
+from edge_sdk.errors import BundleError
+from edge_sdk.protocols import ScorerFactory
+from edge_sdk.scoring.nearest_neighbour import NearestNeighbourFactory, NearestNeighbourSettings
+
+ENTRY_POINT_GROUP = "edge_sdk.scorers"
+"""Entry points of this group name a function ``ScorerSpec -> ScorerFactory``."""
+
+
+def build_scorer_factory(spec: ScorerSpec) -> ScorerFactory:
+    """Make the factory of one of the bundle's scorers.
+
+    Raises:
+        BundleError: this runtime has no scorer of that name, or not with these parameters.
+    """
+    if spec.name == NearestNeighbourFactory.name:
+        return NearestNeighbourFactory(NearestNeighbourSettings.from_spec(spec))
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=spec.name):
+        factory: ScorerFactory = point.load()(spec)
+        return factory
+    raise BundleError(f"scorers: this runtime has no scorer {spec.name!r}")

@@ -1,0 +1,1 @@
+"""Backbones without a text tower."""

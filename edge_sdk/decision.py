@@ -20,6 +20,7 @@ from edge_sdk.records import (
     Region,
     Severity,
     Threshold,
+    UInt8Array,
     Verdict,
 )
 
@@ -51,7 +52,8 @@ def fit_fault_limits(limits: FaultLimits, references: Sequence[Preprocessed]) ->
         max_frame_age_seconds=limits.max_frame_age_seconds,
         black_below=min([limits.black_below, *(int(level / 2) for level in brightest)]),
         saturated_above=limits.saturated_above,
-        saturated_share=min(1.0, max([limits.saturated_share, *(s + 0.2 for s in shares)])),
+        # At most half way to 1, so that a picture that is nothing but white is seen everywhere.
+        saturated_share=max([limits.saturated_share, *(s + min(0.2, (1 - s) / 2) for s in shares)]),
     )
 
 
@@ -82,10 +84,9 @@ class Decider:
         if fault is not None:
             return self.fault(*fault, frame=frame, result=result)
         score, limit = result.image_score, self.threshold.value
-        if not math.isfinite(score):
-            return self.fault(
-                Reason.NON_FINITE_SCORE, f"image score is {score}", frame=frame, result=result
-            )
+        if not (math.isfinite(score) and math.isfinite(limit)):
+            detail = f"image score is {score}, threshold {limit}"
+            return self.fault(Reason.NON_FINITE_SCORE, detail, frame=frame, result=result)
         margin = score / limit - 1 if limit > 0 else (math.inf if score > limit else 0.0)
         is_anomalous = score > limit
         severity = Severity.INFO
@@ -155,12 +156,27 @@ class Decider:
 
 def _brightest_level(preprocessed: Preprocessed) -> float:
     """Grey level below which 99 % of the picture lies."""
-    histogram = np.bincount(preprocessed.tensor[0, :, :, 1].ravel(), minlength=256)
+    histogram = np.bincount(_grey_samples(preprocessed).ravel(), minlength=256)
     return float(np.searchsorted(np.cumsum(histogram), 0.99 * histogram.sum()))
 
 
 def _saturated_share(preprocessed: Preprocessed, level: int) -> float:
-    return float(np.mean(preprocessed.tensor[0, :, :, 1] >= level))
+    return float(np.mean(_grey_samples(preprocessed) >= level))
+
+
+def _grey_samples(preprocessed: Preprocessed) -> UInt8Array:
+    """Every few pixels of the window, green, as the camera gave them.
+
+    Not of the model's picture: that one was brought to the brightness of the references, which
+    is just what hides a lamp that failed.
+    """
+    window, pixels = preprocessed.geometry.window, preprocessed.frame.pixels
+    step = max(1, min(window.width, window.height) // 128)
+    return pixels[
+        window.y : window.y + window.height : step,
+        window.x : window.x + window.width : step,
+        pixels.shape[2] // 2,
+    ]
 
 
 def _find_regions(anomaly_map: FloatArray, limit: float) -> tuple[Region, ...]:

@@ -40,9 +40,14 @@ class GraphEncoder:
         for output in self._outputs:
             if output.stream is None or output.layer is None or output.grid is None:
                 continue
-            tokens[output.stream, output.layer] = TokenGrid(
-                rows=values[output.name][0], grid=output.grid
-            )
+            rows, patches = values[output.name], output.grid[0] * output.grid[1]
+            # The exporter works the golden answers out in float64 through this same code.
+            if rows.shape != (1, patches, output.shape[2]) or rows.dtype.kind != "f":
+                raise EngineError(
+                    f"encoder graph: output {output.name}: expected (1, {patches}, "
+                    f"{output.shape[2]}) of floats, got {rows.shape} {rows.dtype}"
+                )
+            tokens[output.stream, output.layer] = TokenGrid(rows=rows[0], grid=output.grid)
         class_token = values["class_token"][0] if "class_token" in values else None
         return PatchFeatures(
             tokens=tokens,

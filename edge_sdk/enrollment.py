@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
-from edge_sdk.errors import InputError
+from edge_sdk.errors import CaptureError, InputError
 from edge_sdk.protocols import FrameSource
 from edge_sdk.records import Frame
 
@@ -96,7 +96,7 @@ def watch_frames(
             if len(taken) == count:
                 return taken
             due = time.monotonic() + interval_seconds
-    raise InputError(f"{source.source_id}: ended after {len(taken)} of {count} pictures")
+    raise CaptureError(f"{source.source_id}: ended after {len(taken)} of {count} pictures")
 
 
 def _frames_between(source: FrameSource, first: int, last: int | None) -> Iterator[Frame]:

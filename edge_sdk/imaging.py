@@ -31,6 +31,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG_STANDALONE = {0x01, *range(0xD0, 0xD9)}
 _JPEG_FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
+_MAX_CHANNELS = 128
+"""What OpenCV 5 takes in one picture (4.x: 512); a layer of a backbone has more."""
 _KERNELS = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
 
@@ -173,7 +175,17 @@ def to_rgb(pixels: UInt8Array) -> UInt8Array:
 def upsample_map(grid: FloatArray, size: tuple[int, int]) -> FloatArray:
     """Bilinear enlargement of a (rows, cols) map to (height, width); half-pixel centres."""
     height, width = size
-    return np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR))
+    planes = grid.reshape(*grid.shape[:2], -1)
+    parts = [
+        cv2.resize(
+            planes[:, :, first : first + _MAX_CHANNELS],
+            (width, height),
+            interpolation=cv2.INTER_LINEAR,
+        ).reshape(height, width, -1)
+        for first in range(0, planes.shape[2], _MAX_CHANNELS)
+    ]
+    large = np.concatenate(parts, axis=2).reshape(height, width, *grid.shape[2:])
+    return np.asarray(large, grid.dtype)
 
 
 def blur_map(grid: FloatArray, sigma: float) -> FloatArray:
@@ -258,6 +270,12 @@ def scale_brightness(pixels: UInt8Array, gain: float) -> UInt8Array:
     """Every channel times ``gain``, rounded, cut at 255: a lamp that ages or was just cleaned."""
     table = np.clip(np.arange(256) * gain + 0.5, 0, 255).astype(np.uint8)
     return np.asarray(cv2.LUT(pixels, table), dtype=np.uint8).reshape(pixels.shape)
+
+
+def tilt_brightness(pixels: UInt8Array, change: float) -> UInt8Array:
+    """Times 1 - change at the left edge to 1 + change at the right one: light from one side."""
+    ramp = np.linspace(1 - change, 1 + change, pixels.shape[1], dtype=np.float32)[None, :, None]
+    return np.asarray(np.clip(pixels * ramp + 0.5, 0, 255), dtype=np.uint8)
 
 
 def shift_picture(pixels: UInt8Array, right_px: float, down_px: float) -> UInt8Array:

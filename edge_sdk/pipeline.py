@@ -18,7 +18,7 @@ from edge_sdk.decision import Decider, FaultLimits, fit_fault_limits
 from edge_sdk.encoder import GraphEncoder
 from edge_sdk.engines.selector import open_engine
 from edge_sdk.errors import BundleError, EngineError, InputError
-from edge_sdk.preprocess import Preprocessor
+from edge_sdk.preprocess import Preprocessor, mean_brightness
 from edge_sdk.protocols import Encoder, ReferenceScorer, Scorer, ScorerFactory
 from edge_sdk.records import (
     Decision,
@@ -31,7 +31,7 @@ from edge_sdk.records import (
 )
 from edge_sdk.references import ReferenceSet, TokenCache, load_threshold, save_threshold
 from edge_sdk.scoring.selector import build_scorer_factory
-from edge_sdk.scoring.threshold import fit_threshold, nuisance_views
+from edge_sdk.scoring.threshold import THRESHOLD_METHOD, fit_threshold, nuisance_views
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -142,13 +142,16 @@ def _choose_encoder(bundle: Bundle, engine: EngineConfig) -> GraphSpec:
     return min(encoders, key=lambda graph: (_EXACT_FIRST.index(graph.precision), graph.format))
 
 
-def build_preprocessor(model: Model, camera: CameraConfig) -> Preprocessor:
+def build_preprocessor(
+    model: Model, camera: CameraConfig, *, frame_size: tuple[int, int] | None = None
+) -> Preprocessor:
     """The camera's crop and regions, at the bundle's input size."""
     return Preprocessor(
         model.bundle.manifest.input,
         crop=camera.crop.box if camera.crop else None,
         include=camera.polygons("include"),
         exclude=camera.polygons("exclude"),
+        frame_size=frame_size,
     )
 
 
@@ -164,10 +167,16 @@ def build_pipeline(
         InputError: the references cannot be used, or do not fit the crop or the regions.
         EngineError: the graph failed.
     """
-    preprocess = build_preprocessor(model, camera)
-    prepared = [preprocess(as_frame(picture.pixels)) for picture in references.pictures]
+    frames = [as_frame(picture.pixels) for picture in references.pictures]
+    if not references.pictures:
+        raise InputError(f"reference set {references.label}: has no pictures")
+    plain = build_preprocessor(model, camera, frame_size=frames[0].size)
+    originals = [plain(frame) for frame in frames]
+    brightness = round(mean_brightness(originals), 2)
+    preprocess = plain.with_brightness(brightness)
+    prepared = [preprocess(frame) for frame in frames]
     features = [
-        _encode_cached(model, item, picture.sha256, cache)
+        _encode_cached(model, item, f"{picture.sha256}:{brightness}", cache)
         for item, picture in zip(prepared, references.pictures, strict=True)
     ]
     scorer = model.factory.fit(features)
@@ -177,13 +186,19 @@ def build_pipeline(
         saturated_above=camera.faults.saturated_above,
         saturated_share=camera.faults.saturated_share,
     )
+    if camera.threshold_override is not None:
+        threshold = _given_threshold(camera.threshold_override)
+    else:
+        threshold = _fitted_threshold(
+            model, camera, references, preprocess=preprocess, scorer=scorer, features=features
+        )
     return Pipeline(
         preprocess=preprocess,
         encoder=model.encoder,
         scorer=scorer,
         decider=Decider(
-            _threshold(model, camera, references, preprocess, scorer, features),
-            limits=fit_fault_limits(limits, prepared),
+            threshold,
+            limits=fit_fault_limits(limits, originals),
             critical_margin=camera.severity.critical_margin,
         ),
         bundle_id=model.bundle.manifest.bundle_id,
@@ -191,24 +206,29 @@ def build_pipeline(
     )
 
 
-def _threshold(
+def _given_threshold(value: float) -> Threshold:
+    return Threshold(
+        value=value,
+        method="override",
+        good_scores=(),
+        pictures=0,
+        provisional=False,
+        expected_false_alarm_rate=None,
+    )
+
+
+def _fitted_threshold(
     model: Model,
     camera: CameraConfig,
     references: ReferenceSet,
+    *,
     preprocess: Preprocessor,
     scorer: ReferenceScorer,
     features: Sequence[PatchFeatures],
 ) -> Threshold:
-    if camera.threshold_override is not None:
-        return Threshold(
-            value=camera.threshold_override,
-            method="override",
-            good_scores=(),
-            pictures=0,
-            provisional=False,
-            expected_false_alarm_rate=None,
-        )
+    """The threshold fitted before for just this way of scoring, or a new one."""
     key = _digest(
+        THRESHOLD_METHOD,
         model.bundle.manifest.extractor_id,
         model.precision,
         model.bundle.manifest.scorers[0].model_dump(mode="json"),
@@ -232,13 +252,13 @@ def _threshold(
 
 
 def _encode_cached(
-    model: Model, preprocessed: Preprocessed, sha256: str, cache: TokenCache
+    model: Model, preprocessed: Preprocessed, picture: str, cache: TokenCache
 ) -> PatchFeatures:
     window = preprocessed.geometry.window
     key = _digest(
         model.bundle.manifest.extractor_id,
         model.precision,
-        sha256,
+        picture,
         [window.x, window.y, window.width, window.height],
     )
     cached = cache.read(key, preprocessed, model.encoder.extractor_id)

@@ -13,11 +13,14 @@ import numpy as np
 
 from edge_sdk.bundle.manifest import InputSpec
 from edge_sdk.errors import ConfigError, InputError
-from edge_sdk.imaging import polygon_mask, resize_picture, to_rgb
-from edge_sdk.records import BoolArray, Box, Frame, Geometry, Preprocessed
+from edge_sdk.imaging import polygon_mask, resize_picture, scale_brightness, to_rgb
+from edge_sdk.records import BoolArray, Box, Frame, Geometry, Preprocessed, UInt8Array
 
 Polygon: TypeAlias = Sequence[tuple[int, int]]
 """Corners (x, y) in frame pixels."""
+
+BRIGHTNESS_GAINS = (0.75, 1.33)
+"""How far a picture is brightened or darkened at most; beyond that the change is shown."""
 
 
 class Preprocessor:
@@ -28,6 +31,8 @@ class Preprocessor:
         crop: part of the frame to look at; None: all of it.
         include: polygons that count; none: everything.
         exclude: polygons that never count.
+        brightness: mean grey level, 0-255, to bring every picture to; None: left as it is. A lamp
+            that ages is no defect; what it changes is divided out before anything is compared.
 
     Raises:
         ConfigError: the bundle asks for a way of resizing that this runtime does not have.
@@ -40,7 +45,11 @@ class Preprocessor:
         crop: Box | None = None,
         include: Sequence[Polygon] = (),
         exclude: Sequence[Polygon] = (),
+        brightness: float | None = None,
+        frame_size: tuple[int, int] | None = None,
     ) -> None:
+        if spec.color != "rgb":
+            raise ConfigError(f"bundle input.color: this runtime has 'rgb', got {spec.color!r}")
         if spec.resize.mode != "squash":
             raise ConfigError(
                 f"bundle input.resize.mode: this runtime has 'squash', got {spec.resize.mode!r}"
@@ -49,6 +58,8 @@ class Preprocessor:
         self._crop = crop
         self._include = tuple(include)
         self._exclude = tuple(exclude)
+        self._brightness = brightness
+        self._frame_size = frame_size
         self._geometry: Geometry | None = None
 
     def __call__(self, frame: Frame) -> Preprocessed:
@@ -57,6 +68,8 @@ class Preprocessor:
         Raises:
             InputError: the crop or a polygon does not fit a frame of this size.
         """
+        if self._frame_size not in (None, frame.size):
+            raise InputError(f"frame: expected size {self._frame_size}, got {frame.size}")
         geometry = self._geometry
         if geometry is None or geometry.frame_size != frame.size:
             geometry = self._geometry = self._fit_geometry(frame.size)
@@ -70,8 +83,21 @@ class Preprocessor:
             kernel=self._spec.resize.kernel,
             antialias=self._spec.resize.antialias,
         )
+        if self._brightness is not None:
+            resized = _match_brightness(resized, self._brightness)
         tensor = np.ascontiguousarray(resized)[None]
         return Preprocessed(tensor=tensor, frame=frame, geometry=geometry)
+
+    def with_brightness(self, brightness: float) -> Preprocessor:
+        """The same preprocessor, bringing every picture to this mean grey level."""
+        return Preprocessor(
+            self._spec,
+            crop=self._crop,
+            include=self._include,
+            exclude=self._exclude,
+            brightness=brightness,
+            frame_size=self._frame_size,
+        )
 
     def _fit_geometry(self, size: tuple[int, int]) -> Geometry:
         height, width = size
@@ -105,3 +131,20 @@ class Preprocessor:
         if not mask.any():
             raise InputError("regions: nothing is left to inspect inside the crop")
         return mask
+
+
+def mean_brightness(pictures: Sequence[Preprocessed]) -> float:
+    """Mean grey level, 0-255, of several pictures, by which later ones are matched."""
+    return float(np.mean([_grey_level(picture.tensor[0]) for picture in pictures]))
+
+
+def _grey_level(pixels: UInt8Array) -> float:
+    return float(pixels.mean())
+
+
+def _match_brightness(pixels: UInt8Array, wanted: float) -> UInt8Array:
+    """Scale a picture to a mean grey level, as far as a lamp may reasonably have drifted."""
+    level = _grey_level(pixels)
+    lowest, highest = BRIGHTNESS_GAINS
+    gain = min(max(wanted / level, lowest), highest) if level > 0 else 1.0
+    return scale_brightness(pixels, gain)

@@ -18,6 +18,8 @@ class FrameSource(Protocol):
     def frames(self) -> Iterator[Frame]:
         """Yield frames until the source ends.
 
+        May be called again after a ``CaptureError``; a camera's frame numbers go on.
+
         Raises:
             CaptureError: the source cannot be opened or gave no frame in time. A made-up frame
                 is never yielded.

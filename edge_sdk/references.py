@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -23,6 +25,7 @@ from edge_sdk.imaging import decode_image, encode_png
 from edge_sdk.records import Frame, PatchFeatures, Preprocessed, Threshold, TokenGrid, UInt8Array
 
 _SET_FORMAT = 1
+_DIGEST_BYTES = 32
 _CACHE_FILES = 512
 """Cached pictures kept, newest first; a few hundred kB each."""
 
@@ -146,16 +149,14 @@ class ReferenceStore:
                 f"got {description.get('format')!r}"
             )
         pictures = []
-        for entry in description["pictures"]:
-            path = folder / entry["file"]
+        for file, sha256 in _listed_pictures(description, folder / "set.json"):
+            path = folder / file
             if not path.is_file():
                 raise InputError(f"{path}: the reference picture is missing; enrol again")
             data = path.read_bytes()
             digest = hashlib.sha256(data).hexdigest()
-            if digest != entry["sha256"]:
-                raise InputError(
-                    f"{path}: expected sha256 {entry['sha256']}, got {digest}; enrol again"
-                )
+            if digest != sha256:
+                raise InputError(f"{path}: expected sha256 {sha256}, got {digest}; enrol again")
             pixels = decode_image(data, name=str(path))
             pictures.append(ReferencePicture(sha256=digest, pixels=pixels))
         return ReferenceSet(
@@ -165,6 +166,13 @@ class ReferenceStore:
             pictures=tuple(pictures),
             folder=folder,
         )
+
+
+def _listed_pictures(description: dict[str, Any], path: Path) -> list[tuple[str, str]]:
+    try:
+        return [(str(entry["file"]), str(entry["sha256"])) for entry in description["pictures"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a reference set ({error!r}); enrol again") from error
 
 
 def load_threshold(references: ReferenceSet, key: str) -> Threshold | None:
@@ -185,9 +193,19 @@ def load_threshold(references: ReferenceSet, key: str) -> Threshold | None:
         return None
     stored = _read_json(path)
     try:
-        return Threshold(**{**stored, "good_scores": tuple(stored["good_scores"])})
+        threshold = Threshold(**{**stored, "good_scores": tuple(stored["good_scores"])})
+        is_sound = all(math.isfinite(number) for number in _numbers_of(threshold))
     except (TypeError, KeyError) as error:
         raise InputError(f"{path}: not a threshold ({error}); delete it to fit again") from error
+    if not is_sound or not isinstance(threshold.provisional, bool):
+        raise InputError(f"{path}: not a threshold ({stored}); delete it to fit again")
+    return threshold
+
+
+def _numbers_of(threshold: Threshold) -> tuple[float, ...]:
+    rate = threshold.expected_false_alarm_rate
+    given = () if rate is None else (rate,)
+    return (threshold.value, threshold.pictures, *threshold.good_scores, *given)
 
 
 def save_threshold(references: ReferenceSet, key: str, threshold: Threshold) -> None:
@@ -215,15 +233,19 @@ class TokenCache:
         if not path.is_file():
             return None
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                tokens = {}
-                for name in arrays.files:
-                    stream, layer, rows, cols = name.split(":")
-                    tokens[stream, int(layer)] = TokenGrid(
-                        rows=arrays[name], grid=(int(rows), int(cols))
-                    )
-        except (OSError, ValueError, EOFError):
+            stored = path.read_bytes()
+        except OSError:
             return None
+        digest, data = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
+        if hashlib.sha256(data).digest() != digest:  # cut off or damaged: never parsed
+            return None
+        tokens = {}
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            for name in arrays.files:
+                stream, layer, rows, cols = name.split(":")
+                tokens[stream, int(layer)] = TokenGrid(
+                    rows=arrays[name], grid=(int(rows), int(cols))
+                )
         return PatchFeatures(
             tokens=tokens, class_token=None, extractor_id=extractor_id, preprocessed=preprocessed
         )
@@ -236,7 +258,10 @@ class TokenCache:
             for (stream, layer), grid in features.tokens.items()
         }
         partial = self._folder / f".{key}.partial.npz"
-        np.savez(partial, **arrays)  # type: ignore[arg-type]  # numpy types the keywords as bool
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy types the keywords as bool
+        data = buffer.getvalue()
+        partial.write_bytes(hashlib.sha256(data).digest() + data)
         partial.rename(self._folder / f"{key}.npz")
         files = sorted(self._folder.glob("*.npz"), key=lambda path: -path.stat().st_mtime)
         for path in files[_CACHE_FILES:]:

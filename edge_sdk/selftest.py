@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.errors import SelfTestError
+from edge_sdk.errors import InputError, SelfTestError
 from edge_sdk.imaging import decode_image
 from edge_sdk.pipeline import Model, as_frame
 from edge_sdk.preprocess import Preprocessor
@@ -33,7 +33,10 @@ def run_self_test(model: Model) -> SelfTestReport:
     """
     golden = model.bundle.manifest.golden
     limits = golden.tolerance[model.precision]
-    scorer = model.factory.fit([_encode(model, path) for path in golden.references])
+    try:
+        scorer = model.factory.fit([_encode(model, path) for path in golden.references])
+    except InputError as error:
+        raise SelfTestError(f"self-test: golden references: {error}") from error
     worst = {"tokens": 0.0, "map": 0.0, "score": 0.0}
     for index, path in enumerate(golden.frames):
         features = _encode(model, path)

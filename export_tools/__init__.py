@@ -1,0 +1,1 @@
+"""The host half: exports backbones as verified bundles."""

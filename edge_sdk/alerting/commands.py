@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from queue import Full, Queue
 
@@ -23,6 +24,8 @@ class Command:
     """Last level of the topic, for example ``trigger``."""
     payload: bytes
     """At most 16 kB, not looked at yet."""
+    received_ns: int
+    """``time.monotonic_ns()`` on arrival: deadlines count from here."""
 
 
 class CommandInbox:
@@ -60,7 +63,7 @@ class CommandInbox:
         if not is_token(name):
             return "expected a command's name"
         try:
-            self.queue.put_nowait(Command(name, incoming.payload))
+            self.queue.put_nowait(Command(name, incoming.payload, time.monotonic_ns()))
         except Full:
             return f"{_MAX_WAITING} commands wait already"
         return None

@@ -221,11 +221,12 @@ class Forwarder:
 
     def _forward(self) -> bool:
         """Send what comes first; whether there was anything."""
-        if time.monotonic() >= self._refused_until:
-            self._start_over()
         newest = self._spool.last_seq
         if newest == self._seen_seq:
-            return False
+            # Only when all others have had their turn, however many are refused.
+            if time.monotonic() < self._refused_until:
+                return False
+            self._start_over()
         if self._forward_losses() or self._forward_messages() or self._forward_picture():
             return True
         self._seen_seq = newest

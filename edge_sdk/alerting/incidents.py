@@ -126,7 +126,9 @@ class IncidentTracker:
             self._closed_ns = now_ns
             return [change]
         is_due = now_ns - self._last_message_ns >= self._settings.update_seconds * 1e9
-        is_worse = decision.severity is Severity.CRITICAL and self._severity is Severity.WARN
+        is_worse = (
+            decision.severity is Severity.CRITICAL and self._severity is not Severity.CRITICAL
+        )
         if self._clear_frames == 0 and (is_due or is_worse):
             return [self._say(MessageKind.ANOMALY_UPDATE, incident_id, decision, now_ns)]
         return []

@@ -94,7 +94,7 @@ class MqttConnection:
         keepalive = max(1, round(0.75 * settings.keepalive_seconds))
         try:
             self._client.connect(settings.host, settings.port, keepalive, **session)  # type: ignore[arg-type]  # keywords of two types
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: no host could have that name
             raise PublishError(
                 f"broker {settings.host}:{settings.port}: cannot be reached: {error}"
             ) from error
@@ -275,9 +275,7 @@ class MqttConnection:
         client.on_connect = lambda _client, _data, _flags, reason, properties: put(
             _Opened(reason, {} if properties is None else properties.json())
         )
-        client.on_disconnect = lambda _client, _data, _flags, reason, _properties: put(
-            _Closed(reason)
-        )
+        client.on_disconnect = lambda _client, _data, _flags, reason, _: put(_Closed(reason))
         client.on_publish = lambda _client, _data, number, reason, _properties: put(
             _answer(number, [reason])
         )

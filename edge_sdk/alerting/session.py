@@ -149,29 +149,31 @@ class BrokerSession:
         doubtful = {
             index: outgoing
             for index, outgoing in enumerate(outgoings)
-            if outgoing.must_come_back and receipts[index].is_taken
+            if outgoing.must_come_back
+            and receipts[index].is_taken
+            and not self._is_proven(outgoing)
         }
+        for index in doubtful:  # should the connection break now, nothing is known of them
+            receipts[index] = Receipt(is_taken=False)
         deadline = time.monotonic() + self._settings.read_back_seconds
-        while (doubtful := self._still_doubtful(doubtful)) and self._reads_back:
-            if time.monotonic() >= deadline:
+        while self._reads_back and time.monotonic() < deadline:
+            if all(self._is_proven(outgoing) for outgoing in doubtful.values()):
                 break
             self.poll(deadline - time.monotonic())
-        self._came_back.clear()
         self._reads_back = self._reads_back and bool(self._proven)
         for index, outgoing in doubtful.items():
-            receipts[index] = (
-                _refused(f"acknowledged, but {outgoing.topic} did not come back")
-                if self._reads_back
-                else Receipt(is_taken=True, is_verified=False)
-            )
+            if self._is_proven(outgoing):
+                receipts[index] = Receipt(is_taken=True)
+            elif self._reads_back:
+                receipts[index] = _refused(f"acknowledged, but {outgoing.topic} did not come back")
+            else:
+                receipts[index] = Receipt(is_taken=True, is_verified=False)
+        self._came_back.clear()
 
-    def _still_doubtful(self, doubtful: dict[int, Outgoing]) -> dict[int, Outgoing]:
-        for outgoing in doubtful.values():
-            if (outgoing.topic, outgoing.payload) in self._came_back:
-                self._proven.add(outgoing.topic)
-        return {
-            i: outgoing for i, outgoing in doubtful.items() if outgoing.topic not in self._proven
-        }
+    def _is_proven(self, outgoing: Outgoing) -> bool:
+        if (outgoing.topic, outgoing.payload) in self._came_back:
+            self._proven.add(outgoing.topic)
+        return outgoing.topic in self._proven
 
     def _note_return(self, incoming: Incoming) -> None:
         if incoming.topic == self._presence.topic:

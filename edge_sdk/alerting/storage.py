@@ -253,7 +253,7 @@ def _last_number(connection: sqlite3.Connection) -> int:
 
 def _write(connection: sqlite3.Connection, message: Message, payload: bytes) -> None:
     connection.execute(
-        "INSERT OR IGNORE INTO messages (seq, severity, is_gap, stored_at, size, payload) "
+        "INSERT INTO messages (seq, severity, is_gap, stored_at, size, payload) "
         "VALUES (?, ?, ?, ?, ?, ?)",
         [
             message.seq,
@@ -267,14 +267,15 @@ def _write(connection: sqlite3.Connection, message: Message, payload: bytes) -> 
 
 
 def _salvage_into(connection: sqlite3.Connection, damaged: Path) -> int:
-    """Copy what a broken database still gives; number of messages that are whole."""
-    seqs = set()
+    """Copy the messages, not the pictures, that a broken database still gives; their number."""
+    seqs: set[int] = set()
     for payload in database.salvage(damaged):
         try:
             message = decode_message(payload)
         except InputError as error:
             _LOGGER.warning("%s: %s", damaged, error)
             continue
-        _write(connection, message, payload)
-        seqs.add(message.seq)
+        if message.seq not in seqs:
+            _write(connection, message, payload)
+            seqs.add(message.seq)
     return len(seqs)

@@ -16,8 +16,10 @@ _CHUNK_ROWS = 4096
 
 def unit_rows(rows: FloatArray) -> FloatArray:
     """Rows divided by max(their L2 norm, 1e-12), as torch's ``normalize`` does."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(norms, 1e-12))
+    # An infinite token becomes NaN here, which the decision calls a fault; no warning is needed.
+    with np.errstate(invalid="ignore", over="ignore"):
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.asarray(rows / np.maximum(norms, 1e-12))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,7 +62,7 @@ class MemoryBank:
             is_better = ~(value <= best) & ~np.isnan(best)
             best = np.where(is_better, value, best)
             index = np.where(is_better, candidate + start, index).astype(np.int32)
-        return np.maximum(1 - best, 0), index
+        return _distance(best), index
 
     def search_nearby(
         self, queries: FloatArray, reach: tuple[int, int]
@@ -88,9 +90,15 @@ class MemoryBank:
             similarity = (lines[y] @ candidates.T).reshape(cols, -1, cols)
             similarity = np.where(is_far[:, None, :], -np.inf, similarity).reshape(cols, -1)
             best = similarity.argmax(axis=1)
-            distance[y] = 1 - np.take_along_axis(similarity, best[:, None], axis=1)[:, 0]
+            distance[y] = np.take_along_axis(similarity, best[:, None], axis=1)[:, 0]
             index[y] = numbers[:, band].ravel()[best]
-        return np.maximum(distance.ravel(), 0), index.ravel()
+        return _distance(distance.ravel()), index.ravel()
+
+
+def _distance(similarity: FloatArray) -> FloatArray:
+    """1 - similarity, at least 0; NaN where a query was not finite."""
+    finite = np.where(np.isfinite(similarity), similarity, np.nan)
+    return np.asarray(np.maximum(1 - finite, 0), similarity.dtype)
 
 
 def build_memory_bank(embeddings: Sequence[TokenGrid]) -> MemoryBank:
@@ -107,4 +115,6 @@ def build_memory_bank(embeddings: Sequence[TokenGrid]) -> MemoryBank:
     rows = np.concatenate([embedding.rows for embedding in embeddings])
     if not np.isfinite(rows).all():
         raise InputError("references: tokens are not finite")
+    if any(not embedding.rows.any() for embedding in embeddings):
+        raise InputError("references: a picture's tokens are all zero; the graph says nothing")
     return MemoryBank(rows=np.ascontiguousarray(rows), grid=grids[0])

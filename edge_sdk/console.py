@@ -76,6 +76,9 @@ def run_command(
         SystemExit: from argparse, 2 for wrong arguments and 0 after ``--help``.
     """
     options = parser.parse_args(arguments)
+    # One pool computes, the inference runtime's. Beside it numpy's would fight for the cores: the
+    # slowest scores then take ten times as long. Read once, when numpy is imported: after this.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         return body(options)
     except KeyboardInterrupt:

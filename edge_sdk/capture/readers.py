@@ -1,0 +1,69 @@
+"""Readers by the kind of their source; the same in this process and in a child."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from edge_sdk.capture.spec import SourceSpec
+from edge_sdk.errors import ConfigError
+from edge_sdk.protocols import FrameSource
+
+ENTRY_POINT_GROUP = "edge_sdk.sources"
+"""Entry points of this group name a function ``SourceSpec -> FrameSource``. It is called in a
+child process, where it may block, and may raise ``EdgeError``s only."""
+
+_FOLDER_FRAMES_PER_SECOND = 10.0
+
+
+def build_reader(spec: SourceSpec) -> FrameSource:
+    """Make what reads a source in the process that calls this; reading starts with ``frames``.
+
+    Raises:
+        ConfigError: no installed package offers this kind, or it cannot be loaded.
+    """
+    # Imported in the arms, so that only what is asked for is loaded.
+    match spec.kind:
+        case "camera":
+            from edge_sdk.capture.webcam import WebcamSource  # noqa: PLC0415 - above
+
+            return WebcamSource(Path(spec.place), source_id=spec.source_id)
+        case "file":
+            from edge_sdk.capture.video import VideoSource  # noqa: PLC0415 - above
+
+            return VideoSource(
+                Path(spec.place),
+                source_id=spec.source_id,
+                pace=spec.pace,
+                frames_per_second=spec.frames_per_second,
+            )
+        case "dir":
+            from edge_sdk.capture.folder import FolderSource  # noqa: PLC0415 - above
+
+            rate = spec.frames_per_second
+            return FolderSource(
+                Path(spec.place),
+                source_id=spec.source_id,
+                pace=spec.pace,
+                frames_per_second=_FOLDER_FRAMES_PER_SECOND if rate is None else rate,
+            )
+        case name:
+            return _third_party(name)(spec)
+
+
+def is_offered(name: str) -> bool:
+    """Whether an installed package offers sources of this kind; nothing of it is loaded."""
+    return bool(entry_points(group=ENTRY_POINT_GROUP, name=name))
+
+
+def _third_party(name: str) -> Callable[[SourceSpec], FrameSource]:
+    found = tuple(entry_points(group=ENTRY_POINT_GROUP, name=name))
+    if len(found) != 1:
+        problem = "is offered by several packages" if found else "is not offered by any package"
+        raise ConfigError(f"source {name}: {problem}")
+    try:
+        factory: Callable[[SourceSpec], FrameSource] = found[0].load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"source {name}: {found[0].value} cannot load: {error}") from error
+    return factory

@@ -1,0 +1,124 @@
+"""From what the user writes (``0``, ``dir:parts/``, ``line.mp4``) to a source of frames."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+from edge_sdk.capture.camera_nodes import camera_node, check_camera_node, stable_path
+from edge_sdk.capture.live import ChildProcessSource
+from edge_sdk.capture.pacing import Pace
+from edge_sdk.capture.readers import build_reader, is_offered
+from edge_sdk.capture.spec import SourceSpec
+from edge_sdk.errors import CaptureError, ConfigError
+from edge_sdk.protocols import FrameSource
+
+_log = logging.getLogger(__name__)
+
+UNDERSTOOD = (
+    "a camera (0, /dev/video0, /dev/v4l/by-id/...), a video (file:PATH or its path), a folder of "
+    "pictures (dir:PATH or its path)"
+)
+_FILE_KINDS = frozenset({"file", "dir"})
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_SOURCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def open_source(
+    spec: str,
+    *,
+    pace: Pace = "every",
+    source_id: str | None = None,
+    frames_per_second: float | None = None,
+    stale_seconds: float = 3.0,
+    isolate: bool = False,
+) -> FrameSource:
+    """Make the source that a user asked for; reading starts with its ``frames``.
+
+    Args:
+        spec: ``0``, ``/dev/video0``, ``/dev/v4l/by-id/...``: a V4L2 camera. ``file:PATH`` or the
+            path of a file: a video. ``dir:PATH`` or the path of a folder: its pictures, sorted by
+            name. ``NAME:WHAT``: a source that another package offers, read as cameras are.
+        pace: for files: ``every`` frame, or ``realtime``: the newest, as a camera would give it.
+            Cameras are always read in real time.
+        source_id: 1 to 63 letters, digits, ``.``, ``_``, ``-``; None: made of the spec.
+        frames_per_second: rate of files under ``realtime``; None: the video's own, or 10.
+        stale_seconds: for what is read in a child process: the newest frame may be this old.
+        isolate: read a file in a child process too, as cameras are; needs ``realtime``.
+
+    Returns:
+        The source. A camera is one that can be given up at any moment (``ChildProcessSource``).
+
+    Raises:
+        ConfigError: ``spec`` or ``source_id`` is malformed, or not supported by this version.
+        CaptureError: no such file, folder or camera, or it may not be opened.
+    """
+    kind, place = _kind_of(spec)
+    is_file = kind in _FILE_KINDS
+    if is_file and isolate and pace != "realtime":
+        raise ConfigError(f"isolate: expected pace realtime, got {pace}: a child drops old frames")
+    described = SourceSpec(
+        kind=kind,
+        place=str(camera_node(place)) if kind == "camera" else place,
+        source_id=_checked_source_id(source_id, kind, place),
+        pace=pace if is_file else "realtime",
+        frames_per_second=frames_per_second,
+    )
+    _check_place(described)
+    if is_file and not isolate:
+        return build_reader(described)
+    return ChildProcessSource(described, stale_seconds=stale_seconds)
+
+
+def _kind_of(spec: str) -> tuple[str, str]:
+    """(``SourceSpec.kind``, ``place`` as it was written). Never repeats a URL."""
+    if spec.isdecimal() or (spec.startswith("/dev/") and not spec.startswith("/dev/shm/")):  # noqa: S108 - a user's own path
+        return "camera", spec
+    scheme = _SCHEME.match(spec)
+    if scheme and scheme[1] in _FILE_KINDS and spec[scheme.end() :]:
+        return scheme[1], spec[scheme.end() :]
+    if not spec:
+        raise ConfigError(f"camera: expected {UNDERSTOOD}, got nothing")
+    if Path(spec).is_dir():
+        return "dir", spec
+    if Path(spec).exists():
+        return "file", spec
+    if scheme and is_offered(scheme[1]):
+        return scheme[1], spec[scheme.end() :]
+    if scheme:  # what follows may hold a password
+        raise ConfigError(f"{scheme[1]}: is not supported by this version: expected {UNDERSTOOD}")
+    if "/" in spec or Path(spec).suffix:
+        raise CaptureError(f"{spec}: no such file or folder; expected {UNDERSTOOD}")
+    raise ConfigError(f"{spec!r}: expected {UNDERSTOOD}")
+
+
+def _checked_source_id(source_id: str | None, kind: str, place: str) -> str:
+    if source_id is None:
+        if kind == "camera" and place.isdecimal():
+            return f"video{int(place)}"
+        # What a third party's source is told may hold a password.
+        stem = Path(place).stem if kind in {"camera", *_FILE_KINDS} else kind
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("._-")[:63] or "camera"
+    if not _SOURCE_ID.fullmatch(source_id):  # a URL with a password in it does not pass either
+        raise ConfigError("source_id: expected 1 to 63 letters, digits, '.', '_' or '-'")
+    return source_id
+
+
+def _check_place(spec: SourceSpec) -> None:
+    """Say at once what is wrong, and not only when the first frame is asked for."""
+    path = Path(spec.place)
+    if spec.kind == "camera":
+        check_camera_node(path)
+        stable = stable_path(path)
+        if stable is not None and stable != path:
+            _log.warning("%s may be another camera after a restart: use %s", path, stable)
+    elif spec.kind in _FILE_KINDS:
+        from edge_sdk.capture.folder import PICTURE_SUFFIXES, picture_paths  # noqa: PLC0415 - cv2
+
+        if spec.kind == "dir":
+            picture_paths(path)
+        elif not path.is_file():
+            raise CaptureError(f"{path}: expected a video file, found none")
+        elif path.suffix.lower() in PICTURE_SUFFIXES:  # OpenCV would read it and its neighbours
+            raise CaptureError(f"{path}: expected a video file, got a picture: give its folder")

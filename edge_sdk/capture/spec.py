@@ -1,0 +1,23 @@
+"""What to read, in words that JSON has: the same for this process and for a child."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge_sdk.capture.pacing import Pace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSpec:
+    """One source; all values are JSON's own, so that a child process can be told them."""
+
+    kind: str
+    """``camera``, ``file``, ``dir``, or the name of an entry point in ``edge_sdk.sources``."""
+    place: str
+    """A camera's node, the path of a video or folder, or what the entry point understands."""
+    source_id: str
+    """What the frames are said to come from."""
+    pace: Pace = "every"
+    """For files: ``every`` frame, or ``realtime``: the newest due."""
+    frames_per_second: float | None = None
+    """Rate of files under ``realtime``; None: the video's own, or 10."""

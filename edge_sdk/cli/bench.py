@@ -1,0 +1,118 @@
+"""``edge-bench``: how fast this box is, stage by stage."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from edge_sdk.console import add_common_arguments, print_json, run_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_sdk.pipeline import Pipeline
+    from edge_sdk.records import Frame
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="edge-bench",
+        description="Time every stage on real pictures. Several engines are measured in turn, "
+        "frame by frame, so that they can be compared.",
+    )
+    parser.add_argument(
+        "--camera",
+        metavar="SOURCE",
+        help="file:VIDEO or dir:FOLDER with pictures (default: the clip that comes along)",
+    )
+    parser.add_argument(
+        "--engines", default="auto", metavar="NAME,...", help="engines to compare (default: auto)"
+    )
+    parser.add_argument("--shots", type=int, default=4, metavar="K", help="references (default: 4)")
+    parser.add_argument(
+        "--frames", type=int, default=40, metavar="N", help="pictures (default: 40)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="times (default: 3)")
+    add_common_arguments(parser, "bundle", "device", "precision", "json", "verbose")
+    return run_command(parser, _run, arguments)
+
+
+def _run(options: argparse.Namespace) -> int:
+    import tempfile
+    from importlib.resources import files
+    from pathlib import Path
+
+    from edge_sdk.benchmark import describe_machine, measure_pipelines, peak_memory_megabytes
+    from edge_sdk.capture.selector import open_source
+    from edge_sdk.enrollment import choose_frames
+
+    clip = files("edge_sdk") / "builtin" / "clip" / "bottle-detection.mp4"
+    source = options.camera or f"file:{clip}"
+    frames = choose_frames(open_source(source, pace="every"), count=options.frames)
+    references = choose_frames(open_source(source, pace="every"), count=options.shots)
+    with tempfile.TemporaryDirectory() as folder:
+        pipelines, load_seconds = {}, {}
+        for name in options.engines.split(","):
+            start = time.perf_counter()
+            pipelines[name] = _pipeline(options, name, references, Path(folder) / name)
+            load_seconds[name] = round(time.perf_counter() - start, 3)
+        latency = measure_pipelines(pipelines, frames, rounds=options.rounds)
+    height, width = frames[0].size
+    answer = {
+        "picture": f"{width}x{height}",
+        "shots": options.shots,
+        "samples": len(frames) * options.rounds,
+        "engines": {
+            name: {
+                "latency_ms": stages,
+                "frames_per_second": round(1000 / stages["total"]["p50"], 1),
+                "load_and_enrol_seconds": load_seconds[name],
+            }
+            for name, stages in latency.items()
+        },
+        "peak_memory_megabytes": peak_memory_megabytes(),
+        "machine": describe_machine(),
+    }
+    print_json(answer) if options.json else _print_table(answer)
+    return 0
+
+
+def _pipeline(
+    options: argparse.Namespace, engine: str, frames: Sequence[Frame], state: Path
+) -> Pipeline:
+    from edge_sdk.bundle.reader import open_bundle
+    from edge_sdk.config import default_config, override_config
+    from edge_sdk.pipeline import build_pipeline, load_model
+    from edge_sdk.references import ReferenceStore, TokenCache
+
+    changes: dict[tuple[str | int, ...], Any] = {("engine", "name"): engine}
+    for key in ("device", "precision"):
+        if getattr(options, key) is not None:
+            changes["engine", key] = getattr(options, key)
+    config = override_config(default_config(), changes)
+    model = load_model(open_bundle(options.bundle), config.engine)
+    camera = config.cameras[0]
+    references = ReferenceStore(state, camera.name).save("default", frames, source="benchmark")
+    return build_pipeline(model, camera, references, TokenCache(state))
+
+
+def _print_table(answer: dict[str, Any]) -> None:
+    machine = answer["machine"]
+    print(f"{machine['processor']}, {machine['usable_cores']} cores, {machine['features']}")
+    print(f"{answer['picture']}, {answer['shots']} references, {answer['samples']} samples")
+    print(f"{'ms p50 (p95)':14}", *(f"{name:>18}" for name in answer["engines"]))
+    for stage in ("preprocess", "encode", "score", "decide", "total"):
+        cells = [
+            f"{numbers['latency_ms'][stage]['p50']:.2f} ({numbers['latency_ms'][stage]['p95']:.2f})"
+            for numbers in answer["engines"].values()
+        ]
+        print(f"{stage:14}", *(f"{cell:>18}" for cell in cells))
+    print(f"peak memory {answer['peak_memory_megabytes']} MB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,273 @@
+"""``edge-run``: the camera loop."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from edge_sdk.cli.settings import resolve_settings
+from edge_sdk.console import add_common_arguments, print_json, run_command
+
+if TYPE_CHECKING:
+    import threading
+
+    from edge_sdk.config import DeviceConfig
+    from edge_sdk.pipeline import Model, Pipeline
+    from edge_sdk.records import Decision, Message
+
+EXIT_ANOMALY = 10
+
+_EXAMPLES = """examples:
+  edge-run --camera 0                                  first camera, built-in bundle, local broker
+  edge-run --camera file:line.mp4 --pace realtime      a recording, as a camera would give it
+  edge-run --config press.yaml --wait-camera           as a service
+  edge-run --camera dir:parts --once --json            one picture, one answer
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="edge-run",
+        description="Watch cameras, score every frame against the enrolled good parts, and "
+        "publish anomalies over MQTT.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--camera",
+        metavar="SOURCE",
+        help="0, /dev/v4l/by-id/..., file:VIDEO, dir:FOLDER; beside --config also a camera's name",
+    )
+    add_common_arguments(
+        parser, "config", "bundle", "state", "engine", "device", "precision", "json", "verbose"
+    )
+    parser.add_argument("--mqtt", metavar="HOST[:PORT]", help="broker (default: localhost:1883)")
+    parser.add_argument("--references", metavar="SET", help="reference set (default: default)")
+    parser.add_argument(
+        "--pace", choices=("every", "realtime"), help="files: each frame, or as a camera would"
+    )
+    parser.add_argument(
+        "--trigger",
+        metavar="MODE",
+        help="continuous (default), interval:SECONDS, or mqtt: one part, one result",
+    )
+    parser.add_argument("--once", action="store_true", help="judge one frame of each camera")
+    parser.add_argument(
+        "--exit-status", action="store_true", help="with --once: exit 10 where it is anomalous"
+    )
+    parser.add_argument("--max-frames", type=_positive, metavar="N", help="stop after N frames")
+    parser.add_argument(
+        "--wait-camera", action="store_true", help="wait for a camera that is not there"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="inspect, but publish nothing")
+    parser.add_argument(
+        "--validate-config", action="store_true", help="check the settings and stop"
+    )
+    return run_command(parser, _run, arguments)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = resolve_settings(options)
+    _start_logging("debug" if options.verbose else config.logging.level)
+    if options.validate_config:
+        print_json(config.model_dump(mode="json")) if options.json else print("settings: fine")
+        return 0
+    model, pipelines = _prepare(config)
+    if options.once:
+        return _run_once(options, config, pipelines)
+    return _run_loop(options, config, model, pipelines)
+
+
+def _start_logging(level: str) -> None:
+    import logging
+
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+
+def _prepare(config: DeviceConfig) -> tuple[Model, dict[str, Pipeline]]:
+    """Load the bundle, show that it computes rightly here, and fit it to the references."""
+    from edge_sdk.bundle.reader import open_bundle
+    from edge_sdk.pipeline import load_model
+    from edge_sdk.runtime.compose import build_pipelines
+    from edge_sdk.selftest import run_self_test
+
+    model = load_model(open_bundle(config.bundle_path), config.engine)
+    run_self_test(model)
+    return model, build_pipelines(model, config)
+
+
+def _run_once(
+    options: argparse.Namespace, config: DeviceConfig, pipelines: dict[str, Pipeline]
+) -> int:
+    from contextlib import closing
+
+    from edge_sdk.errors import CaptureError
+    from edge_sdk.runtime.compose import open_camera
+
+    answers = []
+    is_anomalous = is_fault = False
+    for camera in config.cameras:
+        with closing(open_camera(camera)) as source:
+            frame = next(iter(source.frames()), None)
+            if frame is None:
+                raise CaptureError(f"{camera.source}: ended before its first frame")
+            decision = pipelines[camera.name].inspect(frame)
+        answers.append({"camera": camera.name, **_describe(decision)})
+        is_anomalous |= decision.verdict == "anomalous"
+        is_fault |= decision.verdict == "fault"
+    if options.json:
+        print_json({"cameras": answers})
+    else:
+        for answer in answers:
+            print(f"{answer['camera']}: {answer['verdict']} ({answer['detail']})")
+    return EXIT_ANOMALY if options.exit_status and (is_anomalous or is_fault) else 0
+
+
+def _describe(decision: Decision) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    is_fault = decision.verdict == "fault"
+    return {
+        "verdict": str(decision.verdict),
+        "reason": str(decision.reason),
+        "detail": decision.detail,
+        "score": decision.result.image_score if decision.result and not is_fault else None,
+        "threshold": decision.threshold,
+        "provisional": decision.provisional,
+        "margin": decision.margin,
+        "regions": [asdict(region) for region in decision.regions],
+        "latency_ms": dict(decision.latency_ms),
+    }
+
+
+def _run_loop(
+    options: argparse.Namespace,
+    config: DeviceConfig,
+    model: Model,
+    pipelines: dict[str, Pipeline],
+) -> int:
+    import threading
+    from contextlib import ExitStack
+
+    from edge_sdk.runtime.compose import build_stations, open_camera
+    from edge_sdk.runtime.drafts import DraftMaker
+    from edge_sdk.runtime.loop import Runtime
+    from edge_sdk.runtime.outbox import DryOutbox, DurableOutbox
+    from edge_sdk.runtime.summary import CameraSummary
+
+    if not options.wait_camera:
+        for camera in config.cameras:
+            open_camera(camera).close()  # missing: said at once, also while the broker is silent
+    bundle_id = model.bundle.manifest.bundle_id
+    drafts = DraftMaker(device=config.device.name, bundle_id=bundle_id)
+    summaries = {camera.name: CameraSummary() for camera in config.cameras}
+    news, stop = threading.Event(), threading.Event()
+    caught = _stop_on_signals(stop)
+    outbox = DryOutbox() if options.dry_run else DurableOutbox(config, bundle_id=bundle_id)
+    waiting: list[int] = []
+    with ExitStack() as opened:
+        opened.callback(lambda: waiting.append(outbox.close()))
+        stations = build_stations(
+            config,
+            pipelines,
+            drafts,
+            waits_for_camera=options.wait_camera,
+            news=news,
+            on_decision=lambda camera, decision: summaries[camera].count(decision),
+        )
+        for station in stations:
+            opened.callback(station.feed.close)
+        runtime = Runtime(
+            stations,
+            outbox,
+            drafts,
+            news=news,
+            summaries=summaries,
+            max_frames=options.max_frames,
+            on_message=None if options.json else _print_message,
+        )
+        _announce(config, pipelines, is_dry=options.dry_run)
+        runtime.run(stop)
+        summary = runtime.summary()
+    if options.json:
+        print_json({"cameras": summary, "waiting_messages": waiting[0]})
+    else:
+        _print_summary(summary, waiting[0])
+    return 128 + caught[0] if caught else 0
+
+
+def _stop_on_signals(stop: threading.Event) -> list[int]:
+    """Ask for a clean stop at SIGINT and SIGTERM; which one came is put into the list."""
+    caught: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        caught.append(number)
+        stop.set()
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return caught
+
+
+def _announce(config: DeviceConfig, pipelines: dict[str, Pipeline], *, is_dry: bool) -> None:
+    goal = "nobody (--dry-run)" if is_dry else f"{config.mqtt.host}:{config.mqtt.port}"
+    for camera in config.cameras:
+        pipeline = pipelines[camera.name]
+        threshold = pipeline.decider.threshold
+        state = "provisional" if threshold.provisional else threshold.method
+        print(
+            f"{camera.name}: watching {camera.source}, references {pipeline.references.label}, "
+            f"threshold {threshold.value:.4f} ({state}), alerts to {goal}",
+            file=sys.stderr,
+        )
+
+
+def _print_message(message: Message) -> None:
+    parts = [f"{message.captured_at:%H:%M:%S.%f}"[:-3], message.camera or "-", str(message.kind)]
+    if message.part_id is not None:
+        parts.append(f"part {message.part_id}")
+    if message.verdict is not None:
+        parts.append(str(message.verdict))
+    if message.score is not None and message.threshold is not None:
+        parts.append(f"score {message.score:.3f} threshold {message.threshold:.3f}")
+    if message.frame_id is not None:
+        parts.append(f"frame {message.frame_id}")
+    if message.regions:
+        worst = message.regions[0]
+        parts.append(f"region {worst.width}x{worst.height} at {worst.x},{worst.y}")
+    if message.verdict == "fault":
+        parts.append(f"({message.reason}: {message.detail})")
+    if message.event is not None:
+        parts.append(f"{message.event} {dict(message.data or {})}")
+    print("  ".join(parts), flush=True)
+
+
+def _print_summary(summary: dict[str, Any], waiting: int) -> None:
+    for camera, numbers in summary.items():
+        total = numbers["latency_ms"].get("total", {"p50": 0, "p95": 0})
+        print(
+            f"{camera}: {numbers['inspected']} frames judged, {numbers['dropped']} overtaken, "
+            f"{numbers['verdicts']}, {total['p50']} ms a frame (p95 {total['p95']})",
+            file=sys.stderr,
+        )
+    if waiting:
+        print(f"{waiting} messages wait on the disk for the broker", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The unattended loop: cameras in, verdicts out."""

@@ -1,0 +1,155 @@
+"""The ways out: through the spool to the broker, or nowhere (``--dry-run``)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import fields
+from queue import Empty
+
+from edge_sdk._version import __version__
+from edge_sdk.alerting.broker import BrokerSettings
+from edge_sdk.alerting.forwarder import Forwarder, ForwarderSettings
+from edge_sdk.alerting.identity import time_quality
+from edge_sdk.alerting.payload import CameraStatus, DeviceFlag, state_payload
+from edge_sdk.alerting.publisher import MqttPublisher
+from edge_sdk.alerting.spool import Spool
+from edge_sdk.alerting.topics import Topics
+from edge_sdk.alerting.trigger import TRIGGER_COMMAND
+from edge_sdk.config import DeviceConfig, build_tls_context, read_mqtt_password
+from edge_sdk.records import Message, MessageDraft, TimeQuality
+from edge_sdk.runtime.station import Dispatch
+from edge_sdk.runtime.triggers import TriggerCommand
+
+_LOGGER = logging.getLogger(__name__)
+_MEGABYTE = 1_000_000
+
+
+class DurableOutbox:
+    """Spool, forwarder and broker. What ``send`` returned is on the disk."""
+
+    def __init__(self, config: DeviceConfig, *, bundle_id: str) -> None:
+        """Open the spool and start forwarding.
+
+        Raises:
+            ConfigError: the password, a certificate or a limit of the spool is wrong.
+            BusyError: another process uses this state directory.
+            SpoolError: the disk refuses.
+        """
+        mqtt, spool = config.mqtt, config.spool
+        password = read_mqtt_password(mqtt)
+        settings = BrokerSettings(
+            host=mqtt.host,
+            port=mqtt.port,
+            username=mqtt.username,
+            password=password.get_secret_value() if password else None,
+            tls=build_tls_context(mqtt.tls) if mqtt.tls else None,
+            allow_insecure=mqtt.allow_insecure,
+            protocol=mqtt.protocol,
+            keepalive_seconds=mqtt.keepalive_seconds,
+        )
+        self._bundle_id = bundle_id
+        self._is_enabled = mqtt.enabled
+        self._spool = Spool.open(
+            config.state_dir / "spool",
+            device=config.device.name,
+            max_rows=spool.max_rows,
+            max_bytes=spool.max_megabytes * _MEGABYTE,
+            keep_acknowledged_seconds=spool.keep_acknowledged_hours * 3600,
+            keep_acknowledged_bytes=int(spool.keep_acknowledged_megabytes * _MEGABYTE),
+        )
+        self._publisher = MqttPublisher(
+            settings,
+            Topics(mqtt.topic_prefix, config.device.name),
+            state_directory=config.state_dir,
+        )
+        self._forwarder = Forwarder(self._spool, self._publisher, ForwarderSettings())
+        if self._is_enabled:
+            self._forwarder.start()
+
+    def send(self, dispatch: Dispatch) -> Message:
+        """Commit a message to the spool.
+
+        Raises:
+            SpoolError: it could not be stored.
+        """
+        return self._spool.append(dispatch.draft, dispatch.picture)
+
+    def take_triggers(self) -> list[TriggerCommand]:
+        """Commands ``cmd/trigger``; others are not understood yet, and logged."""
+        triggers: list[TriggerCommand] = []
+        while True:
+            try:
+                command = self._publisher.commands.get_nowait()
+            except Empty:
+                return triggers
+            if command.name == TRIGGER_COMMAND:
+                triggers.append(
+                    TriggerCommand(payload=command.payload, received_ns=command.received_ns)
+                )
+            else:
+                _LOGGER.warning("command %s: not understood by this version", command.name)
+
+    def report(self, cameras: Mapping[str, CameraStatus]) -> None:
+        """Make the retained state say this; published by the forwarder."""
+        quality = time_quality()
+        flags = set(self._forwarder.flags) if self._is_enabled else set()
+        if any(status.provisional for status in cameras.values()):
+            flags.add(DeviceFlag.PROVISIONAL_THRESHOLD)
+        if quality is TimeQuality.UNSYNCED:
+            flags.add(DeviceFlag.CLOCK_UNSYNCED)
+        statistics = self._spool.statistics()
+        self._forwarder.set_state(
+            state_payload(
+                flags=flags,
+                cameras=cameras,
+                bundle=self._bundle_id,
+                spool_rows=statistics.rows,
+                spool_bytes=statistics.bytes,
+                spool_dropped=statistics.dropped,
+                time_quality=quality,
+                version=__version__,
+            )
+        )
+
+    def close(self, *, drain_seconds: float = 5.0) -> int:
+        """Send what waits, as far as the time goes, and close the spool.
+
+        Returns:
+            How many messages wait on the disk for the next start.
+        """
+        if self._is_enabled and not self._forwarder.stop(drain_seconds):
+            _LOGGER.warning("the broker keeps silent: ending without a goodbye")
+            return self._spool.statistics().rows  # the thread may still read it: left open
+        waiting = self._spool.statistics().rows
+        self._spool.close()
+        return waiting
+
+
+class DryOutbox:
+    """Numbers messages and forgets them; no broker, no disk, no triggers."""
+
+    def __init__(self) -> None:
+        self._seq = 0
+
+    def send(self, dispatch: Dispatch) -> Message:
+        """Give the message a number."""
+        self._seq += 1
+        return number_draft(dispatch.draft, self._seq)
+
+    def take_triggers(self) -> list[TriggerCommand]:
+        """None: nobody is listened to."""
+        return []
+
+    def report(self, cameras: Mapping[str, CameraStatus]) -> None:
+        """Say nothing."""
+
+    def close(self) -> int:
+        """Nothing to release, nothing waits."""
+        return 0
+
+
+def number_draft(draft: MessageDraft, seq: int) -> Message:
+    """The draft as message ``seq``."""
+    values = {field.name: getattr(draft, field.name) for field in fields(draft)}
+    return Message(**values, seq=seq)

@@ -1,0 +1,59 @@
+"""What a run did, in numbers that stay small however long it runs."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import Any
+
+import numpy as np
+
+from edge_sdk.records import Decision
+
+_KEPT_LATENCIES = 10_000
+STAGES = ("capture", "preprocess", "encode", "score", "decide")
+
+
+class CameraSummary:
+    """Counters of one camera since the start."""
+
+    def __init__(self) -> None:
+        self.verdicts: Counter[str] = Counter()
+        self.messages: Counter[str] = Counter()
+        self._latency: dict[str, deque[float]] = {
+            stage: deque(maxlen=_KEPT_LATENCIES) for stage in (*STAGES, "total")
+        }
+
+    @property
+    def inspected(self) -> int:
+        """Decisions so far, faults included."""
+        return sum(self.verdicts.values())
+
+    def count(self, decision: Decision) -> None:
+        """Take one decision."""
+        self.verdicts[str(decision.verdict)] += 1
+        for stage, milliseconds in decision.latency_ms.items():
+            self._latency[stage].append(milliseconds)
+        work = [value for stage, value in decision.latency_ms.items() if stage != "capture"]
+        if work:
+            self._latency["total"].append(sum(work))
+
+    def to_json(self, *, dropped: int) -> dict[str, Any]:
+        """Counters, and milliseconds at the 50th and 95th percentile for each stage.
+
+        ``total`` is preprocess to decide; ``capture`` is how old the frame was before that.
+        """
+        latency = {
+            stage: {
+                "p50": round(float(np.percentile(values, 50)), 2),
+                "p95": round(float(np.percentile(values, 95)), 2),
+            }
+            for stage, values in self._latency.items()
+            if values
+        }
+        return {
+            "inspected": self.inspected,
+            "dropped": dropped,
+            "verdicts": dict(self.verdicts),
+            "messages": dict(self.messages),
+            "latency_ms": latency,
+        }

@@ -1,0 +1,255 @@
+"""One trigger, one part, exactly one result: published by a stranger, answered by ``edge-run``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+from commands import (
+    TERMINATED,
+    Box,
+    Finished,
+    Running,
+    bad_part,
+    good_part,
+    write_config,
+    write_pictures,
+)
+from plant import Plant
+from scenes import make_bundle
+
+DEVICE = "press-3"
+FRAMES_PER_SECOND = 25.0
+BAD_FROM = 100
+"""Frame of the video from which the parts are bad."""
+ABSENT = next(number for number in count() if not Path(f"/dev/video{number}").exists())
+
+MALFORMED = [
+    b"part A-1",
+    b"{}",
+    b'{"part_id": 17}',
+    b'{"part_id": "A-1", "speed": 3}',
+    b'{"part_id": "A-1", "camera": "elsewhere"}',
+    b"\xff\xfe",
+    b"",
+]
+
+
+@pytest.fixture(autouse=True)
+def _needs_mosquitto(mosquitto_path: Path) -> None:
+    """Skip where there is no broker (CI fails instead)."""
+
+
+@pytest.fixture(scope="module")
+def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A computer with a small bundle, references, and a video of good parts, then of bad ones."""
+    folder = tmp_path_factory.mktemp("triggered")
+    make_bundle(folder / "bundle")
+    pictures = write_pictures(folder / "good", [good_part(seed) for seed in range(4)])
+    Box(folder).run("enroll", "--bundle", folder / "bundle", "--camera", pictures).expect(0)
+    write_pictures(folder / "bad", [bad_part(seed) for seed in range(4)])
+    video = cv2.VideoWriter(
+        str(folder / "line.avi"), cv2.VideoWriter.fourcc(*"FFV1"), FRAMES_PER_SECOND, (32, 32)
+    )
+    assert video.isOpened()
+    for number in range(1500):
+        part = good_part(number % 50) if number < BAD_FROM else bad_part(number % 50)
+        video.write(cv2.cvtColor(part, cv2.COLOR_RGB2BGR))
+    video.release()
+    return folder
+
+
+@pytest.fixture
+def box(enrolled: Path, tmp_path: Path) -> Box:
+    """A copy of that computer, to be used up."""
+    shutil.copytree(enrolled, tmp_path / "box")
+    return Box(tmp_path / "box")
+
+
+def device_file(box: Box, **camera: Any) -> Path:
+    """A device file with one triggered camera that reads the video as a camera would."""
+    values = {
+        "name": "cam1",
+        "source": f"file:{box.folder / 'line.avi'}",
+        "pace": "realtime",
+        "trigger": {"mode": "mqtt"},
+        **camera,
+    }
+    return write_config(
+        box.folder / "box.yaml",
+        device={"name": DEVICE},
+        bundle=str(box.folder / "bundle"),
+        cameras=[{key: value for key, value in values.items() if value is not None}],
+    )
+
+
+@contextmanager
+def service(box: Box, plant: Plant, config: Path, *options: str) -> Iterator[Running]:
+    """``edge-run``, listening for triggers."""
+    run = ("run", "--config", config, "--mqtt", plant.address, "--json", *options)
+    with box.start(*run) as running:
+        plant.wait_until(lambda plant: bool(plant.all_of("status")), 30)
+        yield running
+
+
+def results(plant: Plant) -> list[dict[str, Any]]:
+    return plant.messages("result")
+
+
+def wait_for_results(plant: Plant, number: int) -> None:
+    plant.wait_until(lambda plant: len(results(plant)) >= number, 20)
+
+
+def trigger(plant: Plant, **values: Any) -> None:
+    plant.command("trigger", values, device=DEVICE)
+
+
+def stop(running: Running) -> Finished:
+    return running.ask_to_stop().expect(TERMINATED)
+
+
+def test_every_trigger_over_a_running_camera_gets_exactly_one_result_of_its_part(box: Box) -> None:
+    with Plant() as plant, service(box, plant, device_file(box)) as running:
+        for number in range(12):
+            trigger(plant, part_id=f"A-{number}", trigger_id=f"t-{number}")
+            wait_for_results(plant, number + 1)
+        for number in range(12, 20):  # a burst, without waiting for answers
+            trigger(plant, part_id=f"A-{number}", trigger_id=f"t-{number}", camera="cam1")
+        wait_for_results(plant, 20)
+        answer = stop(running).answer
+
+    parts = Counter((result["part_id"], result["trigger_id"]) for result in results(plant))
+    assert parts == Counter({(f"A-{number}", f"t-{number}"): 1 for number in range(20)})
+    assert plant.messages() == results(plant), "nothing but results comes of a triggered camera"
+    assert [result["seq"] for result in results(plant)] == list(range(1, 21))
+    assert answer["cameras"]["cam1"]["inspected"] == 20, "frames without a trigger are not judged"
+    frames = [result["frame_id"] for result in results(plant)]
+    assert frames == sorted(set(frames)), "each part has a picture of its own"
+    for result in results(plant):
+        expected = "normal" if result["frame_id"] < BAD_FROM else "anomalous"
+        assert result["verdict"] == expected
+        assert (result["verdict"] == "anomalous") == ("picture_sha256" in result)
+
+
+def test_good_and_bad_parts_are_told_apart_and_bad_ones_come_with_their_picture(box: Box) -> None:
+    for name, verdict in (("good", "normal"), ("bad", "anomalous")):
+        config = device_file(box, source=f"dir:{box.folder / name}", pace=None)
+        with Plant() as plant, service(box, plant, config) as running:
+            for number in range(4):
+                trigger(plant, part_id=f"{name}-{number}")
+            finished = running.finish(30).expect(0)
+        assert finished.answer["cameras"]["cam1"]["verdicts"] == {verdict: 4}
+        assert [result["part_id"] for result in results(plant)] == [
+            f"{name}-{number}" for number in range(4)
+        ]
+        assert [result["frame_id"] for result in results(plant)] == [0, 1, 2, 3]
+        assert len(plant.pictures()) == (4 if verdict == "anomalous" else 0)
+
+
+def test_malformed_triggers_are_refused_aloud_and_the_next_good_one_is_served(box: Box) -> None:
+    with Plant() as plant, service(box, plant, device_file(box)) as running:
+        for payload in MALFORMED:
+            plant.command("trigger", payload, device=DEVICE)
+        trigger(plant, part_id="B-1")
+        wait_for_results(plant, 1)
+        stop(running)
+    refusals = plant.messages("event")
+    assert [refusal["event"] for refusal in refusals] == ["trigger_refused"] * len(MALFORMED)
+    assert all(refusal["data"]["reason"].startswith("trigger") for refusal in refusals)
+    assert [result["part_id"] for result in results(plant)] == ["B-1"]
+
+
+def test_a_trigger_that_is_delivered_twice_is_inspected_once(box: Box) -> None:
+    with Plant() as plant, service(box, plant, device_file(box)) as running:
+        for _ in range(2):
+            trigger(plant, part_id="A-1", trigger_id="only-once")
+        plant.wait_until(lambda plant: len(plant.messages()) >= 2, 10)
+        stop(running)
+    (result,), (event,) = results(plant), plant.messages("event")
+    assert (result["trigger_id"], result["part_id"]) == ("only-once", "A-1")
+    assert event["event"] == "trigger_refused"
+    assert event["data"] == {
+        "reason": "trigger_id was used before", "part_id": "A-1", "trigger_id": "only-once",
+    }  # fmt: skip
+
+
+def test_a_camera_that_is_not_triggered_says_so(box: Box) -> None:
+    config = device_file(box, trigger=None)
+    with Plant() as plant, service(box, plant, config) as running:
+        trigger(plant, part_id="A-1")
+        plant.wait_until(lambda plant: bool(plant.messages("event")), 10)
+        stop(running)
+    (event,) = plant.messages("event")
+    assert event["data"]["part_id"] == "A-1"
+    assert "continuous" in event["data"]["reason"]
+    assert results(plant) == []
+
+
+def test_a_part_that_no_camera_sees_gets_a_fault_at_its_deadline_and_never_silence(
+    box: Box,
+) -> None:
+    config = device_file(
+        box, source=str(ABSENT), pace=None, trigger={"mode": "mqtt", "deadline_seconds": 0.3}
+    )
+    with Plant() as plant, service(box, plant, config, "--wait-camera") as running:
+        for number in range(3):
+            trigger(plant, part_id=f"A-{number}")
+        wait_for_results(plant, 3)
+        (state,) = plant.retained("state")
+        stop(running)
+    assert [result["part_id"] for result in results(plant)] == ["A-0", "A-1", "A-2"]
+    for result in results(plant):
+        assert (result["verdict"], result["reason"]) == ("fault", "timeout")
+        assert "score" not in result
+        assert f"/dev/video{ABSENT}" in result["detail"]
+    assert state["cameras"]["cam1"]["state"] == "blind"
+
+
+def test_the_trigger_option_turns_any_camera_into_a_triggered_one(box: Box) -> None:
+    config = device_file(box, trigger=None)
+    with Plant() as plant, service(box, plant, config, "--trigger", "mqtt") as running:
+        trigger(plant, part_id="A-1")
+        wait_for_results(plant, 1)
+        stop(running)
+    assert [result["part_id"] for result in results(plant)] == ["A-1"]
+
+
+def test_an_interval_gives_a_result_every_so_often_each_with_a_part_of_its_own(box: Box) -> None:
+    config = device_file(box, trigger=None)
+    with Plant() as plant:
+        options = ("--trigger", "interval:0.5", "--max-frames", "6")
+        with service(box, plant, config, *options) as running:
+            running.finish(30).expect(0)
+    assert len(results(plant)) == 6
+    assert len({result["part_id"] for result in results(plant)}) == 6
+    assert all(result["part_id"] == result["trigger_id"] for result in results(plant))
+    moments = [result["mono_ns"] / 1e9 for result in results(plant)]
+    assert moments[-1] - moments[0] == pytest.approx(2.5, abs=0.4)
+    assert {result["verdict"] for result in results(plant)} == {"normal"}
+
+
+@pytest.mark.parametrize("mode", ["interval", "interval:soon", "interval:0", "mqtt:1", "button"])
+def test_a_trigger_that_is_none_is_refused(box: Box, mode: str) -> None:
+    config = device_file(box, trigger=None)
+    refused = box.run("run", "--config", config, "--trigger", mode, "--validate-config")
+    assert "trigger" in refused.expect(3).stderr
+
+
+def test_results_wait_for_the_broker_as_alarms_do(box: Box) -> None:
+    plant = Plant()
+    config = device_file(box, trigger=None)
+    run = ("run", "--config", config, "--mqtt", plant.address, "--json")
+    options = ("--trigger", "interval:0.1", "--max-frames", "5")
+    assert box.run(*run, *options).expect(0).answer["waiting_messages"] == 5
+    with plant:
+        box.run(*run, *options).expect(0)
+    assert [result["seq"] for result in results(plant)] == list(range(1, 11))
+    assert len({json.dumps(result["part_id"]) for result in results(plant)}) == 10

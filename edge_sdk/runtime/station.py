@@ -25,7 +25,7 @@ from edge_sdk.runtime.drafts import DraftMaker
 from edge_sdk.runtime.feed import FrameFeed
 from edge_sdk.runtime.triggers import Trigger, TriggerQueue
 
-_PICTURED = (MessageKind.ANOMALY_OPEN, MessageKind.RESULT)
+_PICTURED = (MessageKind.ANOMALY_OPEN, MessageKind.ANOMALY_UPDATE, MessageKind.RESULT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

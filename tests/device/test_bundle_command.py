@@ -146,7 +146,7 @@ def run(error: BaseException | None, arguments: Sequence[str] = ()) -> int:
     [
         (None, 10, ""),
         (BusyError("camera 0: in use"), 75, "edge-test: error: camera 0: in use\n"),
-        (EdgeError("a\nb\x1b[2J"), 1, "edge-test: error: a\\nb\\x1b[2J\n"),
+        (EdgeError("a\nb\x1b[2J"), 1, "edge-test: error: a\nedge-test: error: b\\x1b[2J\n"),
         (KeyboardInterrupt(), 130, ""),
         (
             ZeroDivisionError("by zero"),

@@ -314,8 +314,10 @@ def test_a_parent_that_forgets_to_close_takes_its_child_with_it() -> None:
     assert has_ended_within(int(said), 3)
 
 
-def test_a_source_of_another_package_is_read_in_a_child_and_named_after_its_kind() -> None:
-    source = open_source("unplugged:admin:secret@10.0.0.9")
+def test_a_source_of_another_package_is_read_in_a_child_and_named_after_its_kind(
+    tmp_path: Path,
+) -> None:
+    source = open_source(f"unplugged:{tmp_path}/admin:secret@10.0.0.9")
 
     frame = next(source.frames())
 

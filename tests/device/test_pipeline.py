@@ -43,7 +43,7 @@ from edge_sdk.references import ReferenceSet, ReferenceStore, TokenCache
 from edge_sdk.scoring.nearest_neighbour import NearestNeighbourFactory
 
 PICTURES = [fixture_part(seed) for seed in range(4)]
-VIEWS = 6
+VIEWS = 8
 """Varied copies of each reference that the threshold is fitted on."""
 WHOLE_START = len(PICTURES) * (1 + VIEWS)
 """Pictures to encode where nothing is known of the references yet."""
@@ -344,8 +344,8 @@ def test_a_station_with_a_white_background_is_judged(site: Site) -> None:
 
 def test_heat_outside_the_regions_does_not_count(site: Site) -> None:
     stained = fixture_part(80)
-    stained[0:6, 0:6] = (0, 255, 0)
-    corner = {"name": "corner", "mode": "exclude", "polygon": [(0, 0), (11, 0), (11, 11), (0, 11)]}
+    stained[0:12, 0:12] = (0, 255, 0)
+    corner = {"name": "corner", "mode": "exclude", "polygon": [(0, 0), (15, 0), (15, 15), (0, 15)]}
     everywhere = site.start().inspect(frame_of(stained))
     elsewhere = site.start(camera=camera_config(regions=(corner,))).inspect(frame_of(stained))
     assert everywhere.verdict is Verdict.ANOMALOUS

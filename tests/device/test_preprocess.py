@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scenes import flat, frame_of, input_spec
+from scenes import fixture_part, flat, frame_of, input_spec
 
 from edge_sdk.bundle import ResizeSpec
 from edge_sdk.errors import ConfigError, InputError
-from edge_sdk.preprocess import Preprocessor
+from edge_sdk.imaging import scale_brightness
+from edge_sdk.preprocess import BRIGHTNESS_GAINS, Preprocessor, mean_brightness
 from edge_sdk.records import Box, UInt8Array
 
 
@@ -127,3 +128,23 @@ def test_a_bundle_that_wants_another_way_of_fitting_is_refused(mode: str) -> Non
 def test_a_bundle_that_wants_grey_pictures_is_refused_rather_than_fed_with_colours() -> None:
     with pytest.raises(ConfigError, match="gray"):
         Preprocessor(input_spec(color="gray"))
+
+
+def test_a_picture_is_brought_to_the_brightness_of_the_references() -> None:
+    reference = frame_of(fixture_part(5))
+    plain = Preprocessor(input_spec())
+    level = mean_brightness([plain(reference)])
+    matched = plain.with_brightness(level)
+    dim = frame_of(scale_brightness(reference.pixels, 0.85))
+    assert abs(float(matched(dim).tensor.mean()) - level) < 1.0
+    assert np.array_equal(matched(reference).tensor, plain(reference).tensor)
+
+
+def test_brightness_is_matched_only_as_far_as_a_lamp_may_drift() -> None:
+    reference = frame_of(fixture_part(5))
+    plain = Preprocessor(input_spec())
+    level = mean_brightness([plain(reference)])
+    night = frame_of(scale_brightness(reference.pixels, 0.4))
+    lowest, highest = BRIGHTNESS_GAINS
+    assert lowest < 1 < highest
+    assert float(plain.with_brightness(level)(night).tensor.mean()) < 0.6 * level

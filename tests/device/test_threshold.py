@@ -119,12 +119,13 @@ def test_good_parts_in_another_light_or_set_down_aside_stay_below_the_threshold(
     assert max(tomorrow) < 1.2 * varied
 
 
-def test_views_are_a_little_brighter_and_darker_and_moved_to_all_four_sides() -> None:
+def test_views_are_brighter_darker_lit_from_one_side_and_moved_to_all_four_sides() -> None:
     picture = np.full((40, 500, 3), 100, np.uint8)
     picture[20, 250] = 200
-    darker, brighter, *moved = nuisance_views(picture)
-    assert int(darker[0, 0, 0]) == 92
-    assert int(brighter[0, 0, 0]) == 108
+    darker, brighter, from_right, from_left, *moved = nuisance_views(picture)
+    assert [int(view[0, 0, 0]) for view in (darker, brighter)] == [85, 115]
+    assert [int(from_left[0, x, 0]) for x in (0, 499)] == [85, 115]
+    assert [int(from_right[0, x, 0]) for x in (0, 499)] == [115, 85]
     places = [np.unravel_index(view[:, :, 0].argmax(), (40, 500)) for view in moved]
-    assert [(int(y), int(x)) for y, x in places] == [(20, 253), (20, 247), (23, 250), (17, 250)]
+    assert [(int(y), int(x)) for y, x in places] == [(20, 245), (20, 255), (15, 250), (25, 250)]
     assert all(view.shape == picture.shape and view.dtype == np.uint8 for view in moved)

@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from bundle_samples import seal
 from commands import (
@@ -369,16 +370,15 @@ def test_pictures_that_show_nothing_are_a_fault_until_good_ones_come_and_never_n
     assert closed["frame_id"] >= 4
 
 
-def test_frames_that_the_crop_does_not_fit_are_faults(box: Box) -> None:
-    crop = {"x": 4, "y": 4, "width": 28, "height": 28}
-    small = good_part(3)[:24, :24]
-    config = device_file(box, source=line(box, *GOOD, small, small), crop=crop)
+def test_frames_of_another_size_than_the_references_are_faults(box: Box) -> None:
+    small, wide = good_part(3)[:24, :24], np.tile(good_part(4), (1, 2, 1))
+    config = device_file(box, source=line(box, *GOOD, small, small, wide))
     with Plant() as plant:
         answer = box.run("run", "--config", config, "--mqtt", plant.address, "--json").answer
-    assert answer["cameras"]["cam1"]["verdicts"] == {"normal": len(GOOD), "fault": 2}
+    assert answer["cameras"]["cam1"]["verdicts"] == {"normal": len(GOOD), "fault": 3}
     (fault,) = plant.messages()
     assert (fault["kind"], fault["reason"]) == ("fault.open", "wrong_size")
-    assert "24x24" in fault["detail"]
+    assert "(32, 32), got (24, 24)" in fault["detail"]
 
 
 def test_a_device_file_with_mistakes_is_refused_with_file_line_and_key(box: Box) -> None:

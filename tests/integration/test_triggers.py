@@ -211,6 +211,23 @@ def test_a_part_that_no_camera_sees_gets_a_fault_at_its_deadline_and_never_silen
         assert "score" not in result
         assert f"/dev/video{ABSENT}" in result["detail"]
     assert state["cameras"]["cam1"]["state"] == "blind"
+    assert [fault["reason"] for fault in plant.messages("fault")] == ["no_frame"], "said once"
+
+
+def test_a_part_that_still_waits_when_the_device_is_stopped_gets_a_fault(box: Box) -> None:
+    config = device_file(
+        box, source=str(ABSENT), pace=None, trigger={"mode": "mqtt", "deadline_seconds": 60}
+    )
+    with Plant() as plant, service(box, plant, config, "--wait-camera") as running:
+        for number in range(3):
+            trigger(plant, part_id=f"A-{number}")
+        trigger(plant, part_id="A-0", camera="elsewhere")
+        plant.wait_until(lambda plant: bool(plant.messages("event")), 10)  # the others came before
+        stop(running)
+    assert [result["part_id"] for result in results(plant)] == ["A-0", "A-1", "A-2"]
+    assert {(result["verdict"], result["reason"]) for result in results(plant)} == {
+        ("fault", "no_frame")
+    }
 
 
 def test_the_trigger_option_turns_any_camera_into_a_triggered_one(box: Box) -> None:

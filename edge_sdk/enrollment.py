@@ -6,11 +6,31 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
+import numpy as np
+
 from edge_sdk.errors import CaptureError, InputError
 from edge_sdk.protocols import FrameSource
 from edge_sdk.records import Frame
 
 MAX_REFERENCES = 64
+BLACK_BELOW, SATURATED_FROM = 16, 250
+"""Grey levels, 0-255, as the faults of running frames have them by default."""
+
+
+def check_pictures(frames: Sequence[Frame]) -> None:
+    """Refuse pictures that show nothing: what is enrolled is what good looks like from then on.
+
+    Raises:
+        InputError: 99 % of a picture is black or over-exposed: a lens cap, a lamp in the lens.
+    """
+    for number, frame in enumerate(frames, start=1):
+        dark, bright = np.percentile(frame.pixels, (1, 99))
+        if bright < BLACK_BELOW or dark >= SATURATED_FROM:
+            what = "black" if bright < BLACK_BELOW else "over-exposed"
+            raise InputError(
+                f"picture {number} (frame {frame.frame_id}) is {what}: grey levels {dark:.0f} to "
+                f"{bright:.0f}; uncover the lens, mind the light, and enrol again"
+            )
 
 
 def choose_frames(

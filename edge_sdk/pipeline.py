@@ -14,6 +14,7 @@ from edge_sdk.bundle.fields import Precision
 from edge_sdk.bundle.manifest import GraphSpec
 from edge_sdk.bundle.reader import Bundle
 from edge_sdk.config import CameraConfig, EngineConfig
+from edge_sdk.config.source import is_camera_source
 from edge_sdk.decision import Decider, FaultLimits, fit_fault_limits
 from edge_sdk.encoder import GraphEncoder
 from edge_sdk.engines.selector import open_engine
@@ -170,7 +171,7 @@ def build_pipeline(
     frames = [as_frame(picture.pixels) for picture in references.pictures]
     if not references.pictures:
         raise InputError(f"reference set {references.label}: has no pictures")
-    plain = build_preprocessor(model, camera, frame_size=frames[0].size)
+    plain = build_preprocessor(model, camera, frame_size=_fixed_size(camera, frames))
     originals = [plain(frame) for frame in frames]
     brightness = round(mean_brightness(originals), 2)
     preprocess = plain.with_brightness(brightness)
@@ -204,6 +205,22 @@ def build_pipeline(
         bundle_id=model.bundle.manifest.bundle_id,
         references=references,
     )
+
+
+def _fixed_size(camera: CameraConfig, references: Sequence[Frame]) -> tuple[int, int] | None:
+    """The only (height, width) that frames may have; None: any, as in a folder of pictures.
+
+    A camera has one, and a crop or region is meant in its pixels: of another size it would show
+    another part, and be judged all the same.
+    """
+    if not (camera.crop or camera.regions or is_camera_source(camera.source)):
+        return None
+    sizes = sorted({frame.size for frame in references})
+    if len(sizes) != 1:
+        raise InputError(
+            f"camera {camera.name}: expected references of one size (height, width), got {sizes}"
+        )
+    return sizes[0]
 
 
 def _given_threshold(value: float) -> Threshold:

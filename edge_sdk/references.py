@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.errors import InputError
+from edge_sdk.errors import ConfigError, InputError
 from edge_sdk.imaging import decode_image, encode_png
 from edge_sdk.records import Frame, PatchFeatures, Preprocessed, Threshold, TokenGrid, UInt8Array
 
@@ -72,16 +72,22 @@ class ReferenceStore:
             source: where they came from, free of credentials.
 
         Raises:
-            InputError: fewer than one picture, or pictures of several sizes.
+            InputError: no picture.
+            ConfigError: the state folder cannot be written.
         """
-        sizes = sorted({frame.size for frame in frames})
-        if len(sizes) != 1:
-            raise InputError(
-                f"reference set {name!r}: expected pictures of one size (height, width), "
-                f"got {sizes or 'none'}"
-            )
-        version = max(self.versions(name), default=0) + 1
-        folder = self._root / name / f"{version:04d}"
+        if not frames:
+            raise InputError(f"reference set {name!r}: expected at least one picture, got none")
+        try:
+            version = max(self.versions(name), default=0) + 1
+            self._write(self._root / name / f"{version:04d}", frames, source)
+        except OSError as error:
+            raise ConfigError(
+                f"state folder: {error.filename or self._root}: cannot be written: {error.strerror}"
+            ) from error
+        return self.load(name)
+
+    def _write(self, folder: Path, frames: Sequence[Frame], source: str) -> None:
+        """Write a version beside its place, and move it there when all of it is on the disk."""
         staging = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(staging, ignore_errors=True)
         (staging / "pictures").mkdir(parents=True)
@@ -101,11 +107,10 @@ class ReferenceStore:
         description = {
             "format": _SET_FORMAT,
             "camera": self._camera,
-            "name": name,
-            "version": version,
+            "name": folder.parent.name,
+            "version": int(folder.name),
             "source": source,
             "enrolled_at": datetime.now(timezone.utc).isoformat(),
-            "frame_size": list(sizes[0]),
             "pictures": entries,
         }
         _write_durably(staging / "set.json", json.dumps(description, indent=1).encode())
@@ -113,7 +118,6 @@ class ReferenceStore:
         _sync_folder(staging)
         staging.rename(folder)
         _sync_folder(folder.parent)
-        return self.load(name)
 
     def versions(self, name: str) -> list[int]:
         """Complete versions of a set, ascending."""

@@ -75,7 +75,11 @@ class Running:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self._collect(10)
+        finished = self._collect(10)
+        if kind is not None:
+            print(
+                f"the command had ended with {finished.exit_code} or was killed\n{finished.stderr}"
+            )
 
     def lines_with(self, text: str) -> list[str]:
         """Lines of both outputs that contain ``text``, so far."""

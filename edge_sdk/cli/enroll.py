@@ -81,6 +81,7 @@ def _numbers(text: str) -> list[int]:
 
 def _run(options: argparse.Namespace) -> int:
     from edge_sdk.bundle.reader import open_bundle
+    from edge_sdk.enrollment import check_pictures
     from edge_sdk.errors import ConfigError, EdgeError
     from edge_sdk.pipeline import build_pipeline, load_model
     from edge_sdk.references import ReferenceStore, TokenCache
@@ -95,6 +96,7 @@ def _run(options: argparse.Namespace) -> int:
     run_self_test(model)
     source = _source(options, config)
     frames = _take_frames(options, source)
+    check_pictures(frames)
     store = ReferenceStore(config.state_dir, camera.name)
     references = store.save(camera.reference_set, frames, source=source)
     try:

@@ -428,3 +428,17 @@ def test_a_graph_without_an_output_of_the_manifest_is_refused() -> None:
     engine.outputs = ("fine",)
     with pytest.raises(EngineError, match=r"outputs \['coarse'\] of the manifest are not in it"):
         GraphEncoder(engine, graph, "sha256:" + "0d" * 32)
+
+
+def test_pictures_of_a_folder_may_differ_in_size(site: Site) -> None:
+    tall = np.repeat(PICTURES[0], 2, axis=0)
+    site.enrol([*PICTURES, tall])
+    folder = camera_config(source="dir:parts")
+    assert site.start(camera=folder).inspect(frame_of(tall)).verdict is Verdict.NORMAL
+
+
+def test_a_crop_needs_references_of_one_size(site: Site) -> None:
+    site.enrol([*PICTURES, np.repeat(PICTURES[0], 2, axis=0)])
+    crop = {"x": 0, "y": 0, "width": 16, "height": 16}
+    with pytest.raises(InputError, match="references of one size"):
+        site.start(camera=camera_config(source="dir:parts", crop=crop))

@@ -34,11 +34,9 @@ from scenes import flat, frame_of
 from edge_sdk.references import ReferenceStore
 
 class Stopping(list):
-    passes = 0
     def __iter__(self):
-        self.passes += 1
         for index, frame in enumerate(list.__iter__(self)):
-            if self.passes > 1 and index == 2:
+            if index == 2:
                 print("in the middle", flush=True)
                 sys.stdin.read()
             yield frame
@@ -136,7 +134,6 @@ def test_a_set_says_where_its_pictures_came_from(tmp_path: Path) -> None:
         (store.save("default", taken, source="file:a.mp4").folder / "set.json").read_bytes()
     )
     assert description["source"] == "file:a.mp4"
-    assert description["frame_size"] == [12, 20]
     assert [picture["frame_id"] for picture in description["pictures"]] == [7, 9]
 
 
@@ -149,13 +146,10 @@ def test_a_set_that_was_never_enrolled_is_named_with_those_that_were(tmp_path: P
         store.load("red")
 
 
-@pytest.mark.parametrize("sizes", [[], [(8, 8), (8, 9)]])
-def test_no_pictures_or_pictures_of_several_sizes_are_refused_and_leave_nothing(
-    sizes: list[tuple[int, int]], tmp_path: Path
-) -> None:
+def test_a_set_without_pictures_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     store = ReferenceStore(tmp_path, "cam1")
-    with pytest.raises(InputError, match="pictures of one size"):
-        store.save("default", [frame_of(flat(1, size)) for size in sizes], source="test")
+    with pytest.raises(InputError, match="at least one picture"):
+        store.save("default", [], source="test")
     assert store.versions("default") == []
 
 

@@ -7,9 +7,15 @@ import pytest
 from fakes import ScriptedSource, Stall
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import flat, frame_of, numbered_frames
+from scenes import fixture_part, flat, frame_of, numbered_frames
 
-from edge_sdk.enrollment import MAX_REFERENCES, choose_frames, pick_frames, watch_frames
+from edge_sdk.enrollment import (
+    MAX_REFERENCES,
+    check_pictures,
+    choose_frames,
+    pick_frames,
+    watch_frames,
+)
 from edge_sdk.errors import CaptureError, InputError
 from edge_sdk.records import Frame
 
@@ -146,3 +152,11 @@ def test_a_camera_that_fails_while_it_is_watched_is_said() -> None:
     with pytest.raises(CaptureError, match="unplugged"):
         watch_frames(opened, count=3, interval_seconds=0.0, on_taken=lambda *_: None)
     assert opened.is_closed
+
+
+@pytest.mark.parametrize(("level", "word"), [(0, "black"), (9, "black"), (255, "over-exposed")])
+def test_a_picture_that_shows_nothing_is_not_enrolled(level: int, word: str) -> None:
+    good, blind = frame_of(fixture_part(0)), frame_of(flat(level), frame_id=7)
+    check_pictures([good])
+    with pytest.raises(InputError, match=rf"picture 2 \(frame 7\) is {word}"):
+        check_pictures([good, blind])

@@ -7,39 +7,36 @@ import argparse
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 
-def show(message: dict[str, object], folder: Path) -> None:
-    parts = [str(message["captured_at"])[11:23], f"{message['kind']:15}"]
-    if message.get("score") is not None:
+def line_of(message: dict[str, Any], folder: Path) -> str:
+    parts = [message["captured_at"][11:23], f"{message['kind']:15}"]
+    if "score" in message:
         parts.append(f"score {message['score']:.3f} threshold {message['threshold']:.3f}")
-    keys = [key for key in ("frame_id", "part_id", "reason") if key in message]
-    parts += [f"{key} {message[key]}" for key in keys]
-    regions = message.get("regions")
-    if isinstance(regions, list) and regions:
-        worst = regions[0]
+    parts += [f"{key} {message[key]}" for key in ("frame_id", "part_id") if key in message]
+    for worst in message.get("regions", [])[:1]:
         parts.append(f"region {worst['width']}x{worst['height']} at {worst['x']},{worst['y']}")
-    if message.get("picture_sha256"):
-        parts.append(f"picture {folder / str(message['picture_sha256'])[:12]}.jpg")
-    print("  ".join(parts), flush=True)
+    if "picture_sha256" in message:
+        parts.append(f"picture {folder / message['picture_sha256'][:12]}.jpg")
+    return "  ".join(parts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="localhost")
-    parser.add_argument("--port", type=int, default=1883)
-    parser.add_argument("--prefix", default="edge/v1", help="topic prefix of the devices")
+    parser.add_argument("--port", default=1883, type=int)
     parser.add_argument("--pictures", type=Path, default=Path("pictures"))
-    parser.add_argument("--log", type=Path, help="also append the messages here, one JSON a line")
+    parser.add_argument("--log", type=Path, default=Path("messages.jsonl"))
     options = parser.parse_args()
     options.pictures.mkdir(parents=True, exist_ok=True)
     seen: set[str] = set()
 
     def on_connect(client: mqtt.Client, *_: object) -> None:
-        client.subscribe([(f"{options.prefix}/+/{name}/#", 1) for name in ("alert", "result")])
+        client.subscribe([(f"edge/v1/+/{name}/#", 1) for name in ("alert", "result")])
 
     def on_message(_client: mqtt.Client, _data: object, received: mqtt.MQTTMessage) -> None:
         if received.topic.endswith("/image"):
@@ -50,10 +47,9 @@ def main() -> None:
         if message["message_id"] in seen:
             return
         seen.add(message["message_id"])
-        show(message, options.pictures)
-        if options.log:
-            with options.log.open("a") as file:
-                file.write(json.dumps(message) + "\n")
+        print(line_of(message, options.pictures), flush=True)
+        with options.log.open("a") as log:
+            log.write(json.dumps(message) + "\n")
 
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_connect, client.on_message = on_connect, on_message
@@ -61,5 +57,4 @@ def main() -> None:
     client.loop_forever()
 
 
-if __name__ == "__main__":
-    main()
+main()

@@ -40,7 +40,7 @@ PLANTS = [
         "edge_sdk/cli/bundle.py",
         _IN_A_FUNCTION.format("import export_tools.graph"),
     ),
-    Plant("layers", "edge_sdk/scoring/anomaly_map.py", "\nimport edge_sdk.alerting\n"),
+    Plant("layers", "edge_sdk/capture/folder.py", "\nimport edge_sdk.scoring\n"),
     Plant("layers", "edge_sdk/bundle/reader.py", "\nimport edge_sdk.records\n"),
     Plant("layers", "edge_sdk/metrics/__init__.py", "\nimport edge_sdk.preprocess\n"),
     Plant("layers", "edge_sdk/nobody_gave_it_a_layer.py", '"""New."""\n', is_new=True),

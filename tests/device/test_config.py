@@ -279,12 +279,6 @@ def test_a_shipped_device_file_loads_fits_the_schema_and_says_where_it_ran(path:
     assert re.search(r"^# Run on: ", text, re.MULTILINE)
 
 
-def test_the_clip_named_by_the_desktop_file_is_there() -> None:
-    config = load_config(ROOT / "device_configs/desktop.yaml")
-
-    assert Path(config.cameras[0].source.removeprefix("file:")).is_file()
-
-
 @pytest.mark.parametrize(
     "planted",
     [

@@ -28,6 +28,8 @@ from mosquitto import free_port
 from plant import Plant
 from scenes import flat, golden_answers, make_bundle
 
+from edge_sdk.config import load_config
+
 GOOD = [good_part(seed) for seed in range(10, 18)]
 BAD = [bad_part(seed) for seed in range(20, 26)]
 ABSENT = next(number for number in count() if not Path(f"/dev/video{number}").exists())
@@ -246,7 +248,7 @@ def test_a_broker_that_has_fallen_silent_does_not_hold_up_a_stop(box: Box) -> No
         plant.wait_until(lambda plant: len(plant.all_of("state")) > 2, 30)
         plant.broker.freeze()
         start = time.monotonic()
-        service.ask_to_stop().expect(TERMINATED, "the broker keeps silent")
+        service.ask_to_stop().expect(TERMINATED, "goodbye")
         assert time.monotonic() - start < 12
         plant.broker.thaw()
 
@@ -370,9 +372,10 @@ def test_pictures_that_show_nothing_are_a_fault_until_good_ones_come_and_never_n
     assert closed["frame_id"] >= 4
 
 
-def test_frames_of_another_size_than_the_references_are_faults(box: Box) -> None:
+def test_where_a_crop_is_meant_in_its_pixels_frames_of_another_size_are_faults(box: Box) -> None:
     small, wide = good_part(3)[:24, :24], np.tile(good_part(4), (1, 2, 1))
-    config = device_file(box, source=line(box, *GOOD, small, small, wide))
+    crop = {"x": 4, "y": 4, "width": 24, "height": 24}
+    config = device_file(box, source=line(box, *GOOD, small, small, wide), crop=crop)
     with Plant() as plant:
         answer = box.run("run", "--config", config, "--mqtt", plant.address, "--json").answer
     assert answer["cameras"]["cam1"]["verdicts"] == {"normal": len(GOOD), "fault": 3}
@@ -523,3 +526,8 @@ def test_numpy_computes_in_the_thread_that_asks_beside_the_inference_runtimes_po
     )
     with Box(tmp_path).start_program([sys.executable, "-c", script]) as running:
         assert running.finish(30).expect(0).stdout == "1\n"
+
+
+def test_the_clip_named_by_the_desktop_file_is_there() -> None:
+    config = load_config(Path(__file__).parents[2] / "device_configs" / "desktop.yaml")
+    assert Path(config.cameras[0].source.removeprefix("file:")).is_file()

@@ -143,7 +143,7 @@ class ReferenceStore:
             known = ", ".join(self.names()) or "none"
             raise InputError(
                 f"camera {self._camera}: no reference set {name!r} (enrolled: {known}); "
-                f"show it good parts with: edge-enroll --camera {self._camera}"
+                "show it good parts with edge-enroll, same --camera and --state"
             )
         folder = self._root / name / f"{versions[-1]:04d}"
         description = _read_json(folder / "set.json")

@@ -19,7 +19,8 @@ class IncidentSettings:
     hysteresis: float = 0.1
     """While open, a frame is clear only below threshold x (1 - hysteresis)."""
     cooldown_seconds: float = 1.0
-    """After a close, the next one opens no sooner; what lasts longer still opens then."""
+    """After a close, a warning opens no sooner; what lasts longer still opens then, and what is
+    critical opens at once."""
     update_seconds: float = 1.0
     """While open, an update this often, and at once when it turns critical."""
 
@@ -107,6 +108,7 @@ class IncidentTracker:
         self._anomalous_frames += 1
         is_cooling = (
             self._closed_ns is not None
+            and decision.severity is not Severity.CRITICAL
             and now_ns - self._closed_ns < self._settings.cooldown_seconds * 1e9
         )
         if self._anomalous_frames < self._settings.hold_frames or is_cooling:

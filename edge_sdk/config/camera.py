@@ -90,8 +90,9 @@ class IncidentConfig(Group):
     hysteresis: Annotated[float, Field(ge=0, le=0.9)] = 0.1
     """How far below the threshold, as a share of it (0 to 0.9), a score must fall to count
     towards closing."""
-    cooldown_seconds: Annotated[float, Field(ge=0, le=3600)] = 2.0
-    """Seconds after a closed incident before the next may open, 0 to 3600."""
+    cooldown_seconds: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    """Seconds after a closed incident before the next may open, 0 to 3600; a critical one opens at
+    once."""
     update_seconds: Seconds = 1.0
     """Seconds between two updates of an open incident, 0.05 to 3600."""
 

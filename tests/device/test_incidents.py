@@ -130,6 +130,11 @@ def test_an_anomaly_that_outlasts_the_cooldown_is_never_lost() -> None:
     assert held == "1 open, 2 close, 5 open"
 
 
+def test_what_is_critical_does_not_wait_for_the_cooldown() -> None:
+    said = told("bad good bad worse worse", cooldown_seconds=60.0)
+    assert said == "0 open, 1 close, 3 open"
+
+
 def test_the_first_incident_knows_no_cooldown() -> None:
     assert told("bad", cooldown_seconds=3600.0) == "0 open"
 

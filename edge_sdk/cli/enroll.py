@@ -81,6 +81,7 @@ def _numbers(text: str) -> list[int]:
 
 def _run(options: argparse.Namespace) -> int:
     from edge_sdk.bundle.reader import open_bundle
+    from edge_sdk.capture.selector import open_source
     from edge_sdk.enrollment import check_pictures
     from edge_sdk.errors import ConfigError, EdgeError
     from edge_sdk.pipeline import build_pipeline, load_model
@@ -92,9 +93,10 @@ def _run(options: argparse.Namespace) -> int:
         names = ", ".join(camera.name for camera in config.cameras)
         raise ConfigError(f"--camera: the device file has several: choose one of {names}")
     camera = config.cameras[0]
+    source = _source(options, config)
+    open_source(source, pace="every").close()  # not there: said before the model is loaded
     model = load_model(open_bundle(config.bundle_path), config.engine)
     run_self_test(model)
-    source = _source(options, config)
     frames = _take_frames(options, source)
     check_pictures(frames)
     store = ReferenceStore(config.state_dir, camera.name)

@@ -83,6 +83,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.validate_config:
         print_json(config.model_dump(mode="json")) if options.json else print("settings: fine")
         return 0
+    if not options.wait_camera:
+        _check_cameras(config)
     model, pipelines = _prepare(config)
     if options.once:
         return _run_once(options, config, pipelines)
@@ -97,6 +99,14 @@ def _start_logging(level: str) -> None:
         level=level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+
+
+def _check_cameras(config: DeviceConfig) -> None:
+    """A camera that is not there is said at once: before the model is loaded or a broker asked."""
+    from edge_sdk.capture.selector import open_source
+
+    for camera in config.cameras:
+        open_source(camera.source, source_id=camera.name).close()
 
 
 def _prepare(config: DeviceConfig) -> tuple[Model, dict[str, Pipeline]]:
@@ -164,15 +174,12 @@ def _run_loop(
     import threading
     from contextlib import ExitStack
 
-    from edge_sdk.runtime.compose import build_stations, open_camera
+    from edge_sdk.runtime.compose import build_stations
     from edge_sdk.runtime.drafts import DraftMaker
     from edge_sdk.runtime.loop import Runtime
     from edge_sdk.runtime.outbox import DryOutbox, DurableOutbox
     from edge_sdk.runtime.summary import CameraSummary
 
-    if not options.wait_camera:
-        for camera in config.cameras:
-            open_camera(camera).close()  # missing: said at once, also while the broker is silent
     bundle_id = model.bundle.manifest.bundle_id
     drafts = DraftMaker(device=config.device.name, bundle_id=bundle_id)
     summaries = {camera.name: CameraSummary() for camera in config.cameras}

@@ -531,3 +531,9 @@ def test_numpy_computes_in_the_thread_that_asks_beside_the_inference_runtimes_po
 def test_the_clip_named_by_the_desktop_file_is_there() -> None:
     config = load_config(Path(__file__).parents[2] / "device_configs" / "desktop.yaml")
     assert Path(config.cameras[0].source.removeprefix("file:")).is_file()
+
+
+def test_a_missing_camera_comes_before_missing_references(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    for command in ("run", "enroll"):
+        box.run(command, "--camera", "0").expect(6, "/dev/video0 does not exist")

@@ -21,8 +21,10 @@ def check_pictures(frames: Sequence[Frame]) -> None:
     """Refuse pictures that show nothing: what is enrolled is what good looks like from then on.
 
     Raises:
-        InputError: 99 % of a picture is black or over-exposed: a lens cap, a lamp in the lens.
+        InputError: there are more than 64, or 99 % of a picture is black or over-exposed: a lens cap, a lamp in the lens.
     """
+    if len(frames) > MAX_REFERENCES:
+        raise InputError(f"references: expected at most {MAX_REFERENCES}, got {len(frames)}")
     for number, frame in enumerate(frames, start=1):
         dark, bright = np.percentile(frame.pixels, (1, 99))
         if bright < BLACK_BELOW or dark >= SATURATED_FROM:

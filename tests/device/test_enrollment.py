@@ -160,3 +160,9 @@ def test_a_picture_that_shows_nothing_is_not_enrolled(level: int, word: str) -> 
     check_pictures([good])
     with pytest.raises(InputError, match=rf"picture 2 \(frame 7\) is {word}"):
         check_pictures([good, blind])
+
+
+def test_more_pictures_than_a_search_can_bear_are_refused() -> None:
+    check_pictures([frame_of(fixture_part(0))] * MAX_REFERENCES)
+    with pytest.raises(InputError, match="at most 64, got 65"):
+        check_pictures([frame_of(fixture_part(0))] * (MAX_REFERENCES + 1))

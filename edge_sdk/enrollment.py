@@ -21,7 +21,8 @@ def check_pictures(frames: Sequence[Frame]) -> None:
     """Refuse pictures that show nothing: what is enrolled is what good looks like from then on.
 
     Raises:
-        InputError: there are more than 64, or 99 % of a picture is black or over-exposed: a lens cap, a lamp in the lens.
+        InputError: there are more than 64, or 99 % of a picture is black or over-exposed: a lens
+            cap, a lamp in the lens.
     """
     if len(frames) > MAX_REFERENCES:
         raise InputError(f"references: expected at most {MAX_REFERENCES}, got {len(frames)}")

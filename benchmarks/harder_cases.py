@@ -27,7 +27,8 @@ from edge_sdk.capture.selector import open_source
 from edge_sdk.config import default_config
 from edge_sdk.imaging import scale_brightness, shift_picture
 from edge_sdk.metrics import auroc, escapes_at
-from edge_sdk.pipeline import as_frame, build_pipeline, load_model
+from edge_sdk.model import load_model
+from edge_sdk.pipeline import as_frame, build_pipeline
 from edge_sdk.records import BoolArray, FloatArray, Frame, UInt8Array
 from edge_sdk.references import ReferenceStore, TokenCache
 

@@ -6,21 +6,17 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TypeVar
 
-from edge_sdk.bundle.fields import Precision
-from edge_sdk.bundle.manifest import GraphSpec
-from edge_sdk.bundle.reader import Bundle
-from edge_sdk.config import CameraConfig, EngineConfig
+from edge_sdk.config import CameraConfig
 from edge_sdk.config.source import is_camera_source
 from edge_sdk.decision import Decider, FaultLimits, fit_fault_limits
-from edge_sdk.encoder import GraphEncoder
-from edge_sdk.engines.selector import open_engine
-from edge_sdk.errors import BundleError, EngineError, InputError
+from edge_sdk.errors import EngineError, InputError
+from edge_sdk.model import Model
 from edge_sdk.preprocess import Preprocessor, mean_brightness
-from edge_sdk.protocols import Encoder, ReferenceScorer, Scorer, ScorerFactory
+from edge_sdk.protocols import Encoder, ReferenceScorer, Scorer
 from edge_sdk.records import (
     Decision,
     Frame,
@@ -31,23 +27,10 @@ from edge_sdk.records import (
     UInt8Array,
 )
 from edge_sdk.references import ReferenceSet, TokenCache, load_threshold, save_threshold
-from edge_sdk.scoring.selector import build_scorer_factory
 from edge_sdk.scoring.threshold import THRESHOLD_METHOD, fit_threshold, nuisance_views
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
-
-_EXACT_FIRST = ("fp32", "fp16", "int8")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Model:
-    """A bundle, loaded into an engine; shared by all cameras."""
-
-    bundle: Bundle
-    encoder: Encoder
-    factory: ScorerFactory
-    precision: Precision
 
 
 class Pipeline:
@@ -97,50 +80,6 @@ class _StageClock:
         value = function(argument)
         self.milliseconds[stage] = round((time.perf_counter_ns() - start) / 1e6, 3)
         return value
-
-
-def load_model(bundle: Bundle, engine: EngineConfig) -> Model:
-    """Load the bundle's encoder into the engine that was asked for.
-
-    Raises:
-        BundleError: the bundle has no encoder in that precision, or an unknown scorer.
-        EngineError: the engine or the device is not to be had.
-    """
-    graph = _choose_encoder(bundle, engine)
-    model, *weights = bundle.read_graph(graph)
-    loaded = open_engine(
-        engine.name,
-        model=model,
-        weights=weights[0] if weights else None,
-        device=engine.device,
-        precision=graph.precision,
-        threads=engine.threads,
-    )
-    manifest = bundle.manifest
-    return Model(
-        bundle=bundle,
-        encoder=GraphEncoder(loaded, graph, manifest.extractor_id),
-        factory=build_scorer_factory(manifest.scorers[0]),
-        precision=graph.precision,
-    )
-
-
-def _choose_encoder(bundle: Bundle, engine: EngineConfig) -> GraphSpec:
-    """The encoder asked for; of several, the most exact, and ONNX before OpenVINO's own format."""
-    encoders = [
-        graph
-        for graph in bundle.manifest.graphs
-        if graph.role == "encoder"
-        and engine.precision in ("auto", graph.precision)
-        and (graph.format == "onnx" or (graph.format, engine.name) == ("openvino", "openvino"))
-    ]
-    if not encoders:
-        have = sorted({(g.precision, g.format) for g in bundle.manifest.graphs})
-        raise BundleError(
-            f"{bundle.location}: no encoder for engine {engine.name} in precision "
-            f"{engine.precision}; it has {have}"
-        )
-    return min(encoders, key=lambda graph: (_EXACT_FIRST.index(graph.precision), graph.format))
 
 
 def build_preprocessor(

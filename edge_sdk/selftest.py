@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import InputError, SelfTestError
 from edge_sdk.imaging import decode_image
-from edge_sdk.pipeline import Model, as_frame
+from edge_sdk.model import Model
+from edge_sdk.pipeline import as_frame
 from edge_sdk.preprocess import Preprocessor
 from edge_sdk.records import PatchFeatures
 

@@ -22,7 +22,7 @@ from edge_sdk.bundle.paths import REPORT_NAME
 from edge_sdk.bundle.reader import files_at, read_manifest
 from edge_sdk.config import EngineConfig
 from edge_sdk.errors import BundleError, ConfigError
-from edge_sdk.pipeline import load_model
+from edge_sdk.model import load_model
 from edge_sdk.selftest import SelfTestReport, run_self_test
 from export_tools.backbones.efficientnet_lite import (
     VARIANTS,

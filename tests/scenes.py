@@ -21,7 +21,7 @@ from edge_sdk.bundle import Bundle, InputSpec, ManifestDraft, ResizeSpec, open_b
 from edge_sdk.bundle.canonical import canonical_json
 from edge_sdk.config import CameraConfig, EngineConfig
 from edge_sdk.imaging import decode_image
-from edge_sdk.pipeline import Model
+from edge_sdk.model import Model
 from edge_sdk.records import (
     Box,
     Frame,

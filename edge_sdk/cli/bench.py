@@ -93,7 +93,8 @@ def _pipeline(
 ) -> Pipeline:
     from edge_sdk.bundle.reader import open_bundle
     from edge_sdk.config import default_config, override_config
-    from edge_sdk.pipeline import build_pipeline, load_model
+    from edge_sdk.model import load_model
+    from edge_sdk.pipeline import build_pipeline
     from edge_sdk.references import ReferenceStore, TokenCache
 
     changes: dict[tuple[str | int, ...], Any] = {("engine", "name"): engine}

@@ -136,7 +136,7 @@ def _self_test(bundle: Bundle, options: argparse.Namespace) -> dict[str, Any]:
     from dataclasses import asdict
 
     from edge_sdk.config import default_config, override_config
-    from edge_sdk.pipeline import load_model
+    from edge_sdk.model import load_model
     from edge_sdk.selftest import run_self_test
 
     changes: dict[tuple[str | int, ...], Any] = {

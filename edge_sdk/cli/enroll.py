@@ -84,7 +84,8 @@ def _run(options: argparse.Namespace) -> int:
     from edge_sdk.capture.selector import open_source
     from edge_sdk.enrollment import check_pictures
     from edge_sdk.errors import ConfigError, EdgeError
-    from edge_sdk.pipeline import build_pipeline, load_model
+    from edge_sdk.model import load_model
+    from edge_sdk.pipeline import build_pipeline
     from edge_sdk.references import ReferenceStore, TokenCache
     from edge_sdk.selftest import run_self_test
 

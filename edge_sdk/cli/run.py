@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import threading
 
     from edge_sdk.config import DeviceConfig
-    from edge_sdk.pipeline import Model, Pipeline
+    from edge_sdk.model import Model
+    from edge_sdk.pipeline import Pipeline
     from edge_sdk.records import Decision, Message
 
 EXIT_ANOMALY = 10
@@ -112,7 +113,7 @@ def _check_cameras(config: DeviceConfig) -> None:
 def _prepare(config: DeviceConfig) -> tuple[Model, dict[str, Pipeline]]:
     """Load the bundle, show that it computes rightly here, and fit it to the references."""
     from edge_sdk.bundle.reader import open_bundle
-    from edge_sdk.pipeline import load_model
+    from edge_sdk.model import load_model
     from edge_sdk.runtime.compose import build_pipelines
     from edge_sdk.selftest import run_self_test
 

@@ -9,7 +9,8 @@ from edge_sdk.capture.selector import open_source
 from edge_sdk.config import CameraConfig, DeviceConfig
 from edge_sdk.config.source import is_camera_source
 from edge_sdk.errors import CaptureError
-from edge_sdk.pipeline import Model, Pipeline, build_pipeline
+from edge_sdk.model import Model
+from edge_sdk.pipeline import Pipeline, build_pipeline
 from edge_sdk.protocols import FrameSource
 from edge_sdk.records import Decision
 from edge_sdk.references import ReferenceStore, TokenCache

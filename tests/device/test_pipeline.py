@@ -30,14 +30,8 @@ from edge_sdk.config import CameraConfig
 from edge_sdk.encoder import GraphEncoder
 from edge_sdk.errors import BundleError, EngineError, InputError
 from edge_sdk.imaging import scale_brightness
-from edge_sdk.pipeline import (
-    Model,
-    Pipeline,
-    as_frame,
-    build_pipeline,
-    build_preprocessor,
-    load_model,
-)
+from edge_sdk.model import Model, load_model
+from edge_sdk.pipeline import Pipeline, as_frame, build_pipeline, build_preprocessor
 from edge_sdk.records import FloatArray, Reason, Severity, UInt8Array, Verdict
 from edge_sdk.references import ReferenceSet, ReferenceStore, TokenCache
 from edge_sdk.scoring.nearest_neighbour import NearestNeighbourFactory

@@ -15,7 +15,7 @@ from scenes import as_npy, engine_config, golden_answers, make_bundle, numpy_mod
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.errors import BundleError, EngineError, SelfTestError
-from edge_sdk.pipeline import Model, load_model
+from edge_sdk.model import Model, load_model
 from edge_sdk.protocols import Encoder
 from edge_sdk.records import FloatArray, PatchFeatures, Preprocessed, TokenGrid
 from edge_sdk.selftest import run_self_test

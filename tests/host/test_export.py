@@ -19,7 +19,8 @@ from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.cli.bundle import main as edge_bundle
 from edge_sdk.config import EngineConfig
 from edge_sdk.imaging import decode_image
-from edge_sdk.pipeline import as_frame, load_model
+from edge_sdk.model import load_model
+from edge_sdk.pipeline import as_frame
 from edge_sdk.preprocess import Preprocessor
 from edge_sdk.records import PatchFeatures, TokenGrid
 from edge_sdk.scoring.nearest_neighbour import NearestNeighbourFactory, NearestNeighbourSettings

@@ -47,6 +47,42 @@ def escapes_at(good: Sequence[float], bad: Sequence[float], false_alarms: float)
     return float(np.mean(np.asarray(bad, np.float64) <= descending[allowed]))
 
 
+def overkill_at(good: Sequence[float], bad: Sequence[float], escapes: float) -> float:
+    """Share of good parts alarmed at the highest threshold that lets at most that share escape.
+
+    Args:
+        good: scores of good parts.
+        bad: scores of bad parts.
+        escapes: share of bad parts that may pass, 0 to 1; with n bad parts, floor(n * escapes).
+
+    Raises:
+        InputError: one of the classes is empty, or a score is not finite.
+    """
+    _check(good, bad)
+    ascending = np.sort(np.asarray(bad, np.float64))
+    allowed = math.floor(len(ascending) * escapes)
+    if allowed >= len(ascending):
+        return 0.0
+    return float(np.mean(np.asarray(good, np.float64) >= ascending[allowed]))
+
+
+def share_interval(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share seen as ``count`` of ``total``.
+
+    Unlike the normal approximation it says something at 0 of n, too.
+
+    Raises:
+        InputError: nothing was counted, or more than there was.
+    """
+    if not 0 <= count <= total or total == 0:
+        raise InputError(f"metrics: expected a count of at least one item, got {count} of {total}")
+    share = count / total
+    middle = share + z * z / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
 def _check(good: Sequence[float], bad: Sequence[float]) -> None:
     if not good or not bad:
         raise InputError(

@@ -13,7 +13,7 @@ from typing import TypeVar
 from edge_sdk.config import CameraConfig
 from edge_sdk.config.source import is_camera_source
 from edge_sdk.decision import Decider, FaultLimits, fit_fault_limits
-from edge_sdk.errors import EngineError, InputError
+from edge_sdk.errors import ConfigError, EngineError, InputError
 from edge_sdk.model import Model
 from edge_sdk.preprocess import Preprocessor, mean_brightness
 from edge_sdk.protocols import Encoder, ReferenceScorer, Scorer
@@ -28,6 +28,7 @@ from edge_sdk.records import (
 )
 from edge_sdk.references import ReferenceSet, TokenCache, load_threshold, save_threshold
 from edge_sdk.scoring.threshold import THRESHOLD_METHOD, fit_threshold, nuisance_views
+from edge_sdk.thresholds import bundle_threshold, check_threshold, given_threshold
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -44,7 +45,7 @@ class Pipeline:
         scorer: Scorer,
         decider: Decider,
         bundle_id: str,
-        references: ReferenceSet,
+        references: ReferenceSet | None,
     ) -> None:
         self._preprocess = preprocess
         self._encoder = encoder
@@ -52,6 +53,11 @@ class Pipeline:
         self.decider = decider
         self.bundle_id = bundle_id
         self.references = references
+
+    @property
+    def reference_label(self) -> str | None:
+        """What messages call the reference set; None: nothing was enrolled, nor need it be."""
+        return self.references.label if self.references else None
 
     def inspect(self, frame: Frame) -> Decision:
         """Judge one frame. What cannot be judged is a ``fault``; nothing is raised for it."""
@@ -96,28 +102,43 @@ def build_preprocessor(
 
 
 def build_pipeline(
-    model: Model, camera: CameraConfig, references: ReferenceSet, cache: TokenCache
+    model: Model, camera: CameraConfig, references: ReferenceSet | None, cache: TokenCache
 ) -> Pipeline:
     """Encode the references, fit the scorer and the threshold, and join the stages.
 
     Tokens and thresholds that were computed before for the same extractor, precision, scorer,
     crop and regions are taken from the state directory.
 
+    Args:
+        model: the bundle, loaded.
+        camera: its settings.
+        references: known-good pictures. None only where the model needs none; the bundle's own
+            threshold is then the cut, unless the device file gives one.
+        cache: of tokens.
+
     Raises:
-        InputError: the references cannot be used, or do not fit the crop or the regions.
+        ConfigError: the device file asks for what this model cannot do.
+        InputError: the references cannot be used, or do not fit the crop or the regions, or no
+            threshold is to be had.
         EngineError: the graph failed.
     """
-    frames = [as_frame(picture.pixels) for picture in references.pictures]
-    if not references.pictures:
-        raise InputError(f"reference set {references.label}: has no pictures")
-    plain = build_preprocessor(model, camera, frame_size=_fixed_size(camera, frames))
-    originals = [plain(frame) for frame in frames]
-    brightness = round(mean_brightness(originals), 2)
-    preprocess = plain.with_brightness(brightness)
-    prepared = [preprocess(frame) for frame in frames]
+    if not model.needs_references:
+        _check_regions(camera)
+    pictures = references.pictures if references else ()
+    frames = [as_frame(picture.pixels) for picture in pictures]
+    if not pictures and (references or model.needs_references):
+        label = references.label if references else camera.reference_set
+        raise InputError(f"reference set {label}: has no pictures")
+    preprocess = build_preprocessor(model, camera, frame_size=_fixed_size(camera, frames))
+    originals = prepared = [preprocess(frame) for frame in frames]
+    # Whole models were trained on pictures as they are; only a comparison divides the lamp out.
+    brightness = round(mean_brightness(originals), 2) if model.needs_references else None
+    if brightness is not None:
+        preprocess = preprocess.with_brightness(brightness)
+        prepared = [preprocess(frame) for frame in frames]
     features = [
         _encode_cached(model, item, f"{picture.sha256}:{brightness}", cache)
-        for item, picture in zip(prepared, references.pictures, strict=True)
+        for item, picture in zip(prepared, pictures, strict=True)
     ]
     scorer = model.factory.fit(features)
     limits = FaultLimits(
@@ -127,11 +148,14 @@ def build_pipeline(
         saturated_share=camera.faults.saturated_share,
     )
     if camera.threshold_override is not None:
-        threshold = _given_threshold(camera.threshold_override)
+        threshold = given_threshold(camera.threshold_override)
+    elif references is None:
+        threshold = bundle_threshold(model, camera)
     else:
         threshold = _fitted_threshold(
             model, camera, references, preprocess=preprocess, scorer=scorer, features=features
         )
+    check_threshold(model, camera, threshold)
     return Pipeline(
         preprocess=preprocess,
         encoder=model.encoder,
@@ -150,9 +174,10 @@ def _fixed_size(camera: CameraConfig, references: Sequence[Frame]) -> tuple[int,
     """The only (height, width) that frames may have; None: any, as in a folder of pictures.
 
     A camera has one, and a crop or region is meant in its pixels: of another size it would show
-    another part, and be judged all the same.
+    another part, and be judged all the same. Where nothing is enrolled none is known.
     """
-    if not (camera.crop or camera.regions or is_camera_source(camera.source)):
+    is_fixed = camera.crop or camera.regions or is_camera_source(camera.source)
+    if not references or not is_fixed:
         return None
     sizes = sorted({frame.size for frame in references})
     if len(sizes) != 1:
@@ -162,15 +187,12 @@ def _fixed_size(camera: CameraConfig, references: Sequence[Frame]) -> tuple[int,
     return sizes[0]
 
 
-def _given_threshold(value: float) -> Threshold:
-    return Threshold(
-        value=value,
-        method="override",
-        good_scores=(),
-        pictures=0,
-        provisional=False,
-        expected_false_alarm_rate=None,
-    )
+def _check_regions(camera: CameraConfig) -> None:
+    if camera.regions:
+        raise ConfigError(
+            f"camera {camera.name}: regions: this bundle's model scores whole pictures and cannot "
+            "leave a part of them out; expected a crop, or none"
+        )
 
 
 def _fitted_threshold(

@@ -108,7 +108,10 @@ class ManifestDraft(Record):
 
     def _check_picture(self, graph: GraphSpec) -> None:
         shape = graph.inputs[0].shape
-        if len(graph.inputs) != 1 or len(shape) != 4 or shape[1:3] != self.input.size:
+        # Graphs of others may have their colours first; ours never do.
+        is_planar = graph.role == "end_to_end" and shape[2:4] == self.input.size
+        has_size = is_planar or shape[1:3] == self.input.size
+        if len(graph.inputs) != 1 or len(shape) != 4 or not has_size:
             raise ValueError(
                 f"graphs: {graph.role} {graph.precision}: expected one input (batch, "
                 f"{self.input.size[0]}, {self.input.size[1]}, channels), got "

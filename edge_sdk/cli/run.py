@@ -239,7 +239,8 @@ def _announce(config: DeviceConfig, pipelines: dict[str, Pipeline], *, is_dry: b
         threshold = pipeline.decider.threshold
         state = "provisional" if threshold.provisional else threshold.method
         print(
-            f"{camera.name}: watching {camera.source}, references {pipeline.references.label}, "
+            f"{camera.name}: watching {camera.source}, "
+            f"references {pipeline.reference_label or 'none'}, "
             f"threshold {threshold.value:.4f} ({state}), alerts to {goal}",
             file=sys.stderr,
         )

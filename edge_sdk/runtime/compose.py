@@ -13,11 +13,12 @@ from edge_sdk.model import Model
 from edge_sdk.pipeline import Pipeline, build_pipeline
 from edge_sdk.protocols import FrameSource
 from edge_sdk.records import Decision
-from edge_sdk.references import ReferenceStore, TokenCache
+from edge_sdk.references import ReferenceSet, ReferenceStore, TokenCache
 from edge_sdk.runtime.drafts import DraftMaker
 from edge_sdk.runtime.feed import FrameFeed
 from edge_sdk.runtime.station import Station
 
+_USUAL_SET = CameraConfig.model_fields["reference_set"].default
 DecisionListener = Callable[[str, Decision], None]
 """Told the camera's name and each decision."""
 
@@ -33,11 +34,20 @@ def build_pipelines(model: Model, config: DeviceConfig) -> dict[str, Pipeline]:
         camera.name: build_pipeline(
             model,
             camera,
-            ReferenceStore(config.state_dir, camera.name).load(camera.reference_set),
+            _load_references(model, camera, ReferenceStore(config.state_dir, camera.name)),
             cache,
         )
         for camera in config.cameras
     }
+
+
+def _load_references(
+    model: Model, camera: CameraConfig, store: ReferenceStore
+) -> ReferenceSet | None:
+    """The camera's set; None where nothing was enrolled nor asked for, and nothing need be."""
+    name = camera.reference_set
+    is_optional = not model.needs_references and name == _USUAL_SET
+    return None if is_optional and not store.versions(name) else store.load(name)
 
 
 def open_camera(camera: CameraConfig) -> FrameSource:

@@ -27,7 +27,7 @@ class DraftMaker:
         decision: Decision,
         *,
         camera: str,
-        reference_set: str,
+        reference_set: str | None,
         incident_id: str | None = None,
     ) -> MessageDraft:
         """A message about one frame, or about one part that got none."""

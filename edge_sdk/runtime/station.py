@@ -253,7 +253,7 @@ class Station:
             kind,
             decision,
             camera=self.camera.name,
-            reference_set=self._pipeline.references.label,
+            reference_set=self._pipeline.reference_label,
             incident_id=incident_id,
         )
         picture = None

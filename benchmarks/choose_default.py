@@ -119,7 +119,7 @@ def evaluate(
                     neighbourhood=3,
                     blur_sigma=0.0,
                     reach=0.03,
-                    stillness=1.03,
+                    stillness=0.002,
                 )
             ).fit(references)
             for config in configs

@@ -103,6 +103,9 @@ class Frame:
     """UTC wall clock, for people."""
     monotonic_ns: int
     """``time.monotonic_ns()`` at capture, for every age and timeout."""
+    media_ns: int | None = None
+    """Nanoseconds from the start of a recording that is read frame by frame; None: of a camera,
+    or read as a camera would be, where ``monotonic_ns`` tells how much later one frame is."""
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -114,6 +117,14 @@ class Frame:
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
+    def scene_ns(self) -> int:
+        """When it happened in front of the lens, in ns: what one frame tells beside another.
+
+        A recording read as fast as this box can says the same on a quick box and on a slow one.
+        """
+        return self.monotonic_ns if self.media_ns is None else self.media_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

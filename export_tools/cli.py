@@ -79,7 +79,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--reach", type=float, metavar="SHARE", help="how far aside a match may lie"
     )
     recipe.add_argument(
-        "--stillness", type=float, metavar="FACTOR", help="below it nothing is taken to move"
+        "--stillness", type=float, metavar="DISTANCE", help="below it nothing is taken to move"
     )
     add_common_arguments(parser, "json", "verbose")
     return parser

@@ -51,8 +51,9 @@ class Recipe:
     """Gaussian over the map, in cells of the finest grid; 0: none."""
     reach: float = 0.03
     """How far aside a match may lie where nothing moves, as a share of the picture's sides."""
-    stillness: float = 1.03
-    """How much worse nearby matches of the references may be for nothing to be moving."""
+    stillness: float = 0.002
+    """By how much (cosine distance) nearby matches of the references may be farther where nothing
+    moves; 0: never assumed."""
     licence: str = "Apache-2.0"
     commercial_use: Literal["yes", "no", "unknown"] = "yes"
     """What the weights' licence says."""

@@ -321,7 +321,12 @@ def make_camera(
                 "name": name,
                 "source": source,
                 "trigger": trigger,
-                "incident": {"hold_frames": 1, "clear_frames": 2, "cooldown_seconds": 0},
+                "incident": {
+                    "hold_frames": 1,
+                    "hold_seconds": 0,
+                    "clear_frames": 2,
+                    "cooldown_seconds": 0,
+                },
                 "faults": {"max_frame_age_seconds": max_frame_age_seconds},
             }
         )

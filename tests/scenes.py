@@ -47,7 +47,7 @@ NN_PARAMETERS: dict[str, Any] = {
     "neighbourhood": 1,
     "blur_sigma": 0.0,
     "reach": 0.25,
-    "stillness": 1.3,
+    "stillness": 0.05,
 }
 
 
@@ -73,7 +73,7 @@ def settings(**changes: Any) -> NearestNeighbourSettings:
         "neighbourhood": 1,
         "blur_sigma": 0.0,
         "reach": 0.13,
-        "stillness": 1.3,
+        "stillness": 0.05,
     }
     return NearestNeighbourSettings(**(values | changes))
 

@@ -14,6 +14,9 @@ class IncidentSettings:
 
     hold_frames: int = 3
     """Consecutive anomalous frames before an incident opens; 1: at once."""
+    hold_seconds: float = 0.5
+    """And for how long they must go on: three frames of a quick camera are a tenth of a second,
+    in which a shadow passes; of a slow one they are seconds. 0: count frames only."""
     clear_frames: int = 5
     """Consecutive clear frames before it closes."""
     hysteresis: float = 0.1
@@ -35,13 +38,14 @@ class IncidentChange:
 
 
 class IncidentTracker:
-    """Follows one camera. Times are the frames' own monotonic clock, so replays behave the same."""
+    """Follows one camera. Times are the frames' own, so replays behave the same."""
 
     def __init__(self, settings: IncidentSettings) -> None:
         self._settings = settings
         self._anomaly_id: str | None = None
         self._fault_id: str | None = None
         self._anomalous_frames = 0
+        self._anomalous_since_ns = 0
         self._clear_frames = 0
         self._sound_frames = 0
         self._severity = Severity.INFO
@@ -63,7 +67,7 @@ class IncidentTracker:
 
         Args:
             decision: of the newest frame.
-            now_ns: monotonic time of that frame.
+            now_ns: when that frame happened (``Frame.scene_ns``).
 
         Returns:
             What changed, in order. A fault opens at once and leaves an open anomaly as it is:
@@ -105,13 +109,19 @@ class IncidentTracker:
         if decision.verdict is not Verdict.ANOMALOUS:
             self._anomalous_frames = 0
             return []
+        if self._anomalous_frames == 0:
+            self._anomalous_since_ns = now_ns
         self._anomalous_frames += 1
+        is_held = (
+            self._anomalous_frames >= self._settings.hold_frames
+            and now_ns - self._anomalous_since_ns >= self._settings.hold_seconds * 1e9
+        )
         is_cooling = (
             self._closed_ns is not None
             and decision.severity is not Severity.CRITICAL
             and now_ns - self._closed_ns < self._settings.cooldown_seconds * 1e9
         )
-        if self._anomalous_frames < self._settings.hold_frames or is_cooling:
+        if not is_held or is_cooling:
             return []
         self._anomaly_id = new_ulid()
         self._clear_frames = 0

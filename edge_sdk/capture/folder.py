@@ -84,6 +84,9 @@ class FolderSource:
                 source_id=self.source_id,
                 captured_at=wall_clock_at(moment_ns),
                 monotonic_ns=moment_ns,
+                media_ns=(
+                    round(due * 1e9 / self._frames_per_second) if self._pace == "every" else None
+                ),
             )
             index = due + 1
 

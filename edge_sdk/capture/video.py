@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +70,8 @@ class VideoSource:
         if not capture.isOpened():
             raise CaptureError(f"{self._path}: expected a video, its header cannot be read")
         declared = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        schedule = make_schedule(self._pace, self._rate(capture), self._closed)
+        rate = self._rate(capture)
+        schedule = make_schedule(self._pace, rate, self._closed)
         index = 0
         while (due := schedule.wait(index)) is not None:
             last = max(index, declared - 1 if declared > 0 else due)
@@ -89,16 +89,18 @@ class VideoSource:
                 source_id=self.source_id,
                 captured_at=wall_clock_at(moment_ns),
                 monotonic_ns=moment_ns,
+                media_ns=round(index * 1e9 / rate) if self._pace == "every" and rate else None,
             )
             index += 1
 
     def _rate(self, capture: cv2.VideoCapture) -> float:
-        if self._pace == "every":
-            return math.inf
+        """Frames per second; 0 where the file tells none and every frame is read."""
         if self._frames_per_second is not None:
             return self._frames_per_second
         rate = float(capture.get(cv2.CAP_PROP_FPS))
         if not 0 < rate <= MAX_FRAMES_PER_SECOND:  # files without one say 0, NaN or their time base
+            if self._pace == "every":
+                return 0.0
             raise CaptureError(
                 f"{self._path}: the file tells no frame rate: give one, or read every frame"
             )

@@ -85,6 +85,8 @@ class IncidentConfig(Group):
 
     hold_frames: Annotated[int, Field(ge=1, le=1000)] = 3
     """Anomalous frames in a row that open an incident, 1 (at once) to 1000."""
+    hold_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.5
+    """And seconds, 0 to 3600, for which they must have gone on. 0: only frames are counted."""
     clear_frames: Annotated[int, Field(ge=1, le=1000)] = 5
     """Normal frames in a row that close it, 1 to 1000."""
     hysteresis: Annotated[float, Field(ge=0, le=0.9)] = 0.1

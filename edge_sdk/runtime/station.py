@@ -71,6 +71,7 @@ class Station:
         self.tracker = IncidentTracker(
             IncidentSettings(
                 hold_frames=settings.hold_frames,
+                hold_seconds=settings.hold_seconds,
                 clear_frames=settings.clear_frames,
                 hysteresis=settings.hysteresis,
                 cooldown_seconds=settings.cooldown_seconds,
@@ -147,7 +148,7 @@ class Station:
             self._is_said_blind = False
             decision = self._pipeline.inspect(frame)
             self._remember(decision)
-            return self._follow(decision, frame.monotonic_ns)
+            return self._follow(decision, frame.scene_ns)
         error = self.feed.error
         if error is None or self._is_said_blind:
             return []

@@ -45,7 +45,8 @@ class NearestNeighbourSettings:
     """How far aside a match may lie where nothing moves, as a share of the picture's sides."""
     stillness: float
     """Nothing moves where looking nearby only raises the mean distance between the references
-    at most by this factor; below 1: never assumed."""
+    by less than this, in cosine distance; 0: never assumed. Not a factor: references of
+    one minute differ by hardly anything, and a factor of that is noise."""
 
     def __post_init__(self) -> None:
         if not self.tokens or self.neighbourhood < 1 or self.neighbourhood % 2 == 0:
@@ -178,14 +179,15 @@ def _measure_stillness(
     """
     rows, cols = bank.grid
     reach = (max(1, round(settings.reach * rows)), max(1, round(settings.reach * cols)))
-    anywhere = nearby = 0.0
-    for reference in range(bank.reference_count if bank.reference_count > 1 else 0):
+    if bank.reference_count < 2:
+        return None
+    increases = []
+    for reference in range(bank.reference_count):
         queries = bank.rows[reference * rows * cols : (reference + 1) * rows * cols]
         others = bank.without(reference)
-        anywhere += float(others.search(queries)[0].mean())
-        nearby += float(others.search_nearby(queries, reach)[0].mean())
-    is_still = bank.reference_count > 1 and nearby <= settings.stillness * anywhere
-    return reach if is_still else None
+        nearby, anywhere = others.search_nearby(queries, reach)[0], others.search(queries)[0]
+        increases.append(float(nearby.mean() - anywhere.mean()))
+    return reach if np.mean(increases) < settings.stillness else None
 
 
 def embed(features: PatchFeatures, settings: NearestNeighbourSettings) -> TokenGrid:

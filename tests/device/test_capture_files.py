@@ -57,6 +57,16 @@ def test_a_frame_is_contiguous_rgb_with_its_source_and_times(tmp_path: Path) -> 
     assert before_ns <= frame.monotonic_ns <= time.monotonic_ns()
 
 
+def test_a_video_read_frame_by_frame_keeps_the_times_of_its_recording(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "line.avi", frames=9, frames_per_second=20)
+
+    every = read_all(str(path), pace="every")
+
+    assert [frame.scene_ns for frame in every] == [index * 50_000_000 for index in range(9)]
+    for frame in open_source(str(path), pace="realtime").frames():
+        assert frame.scene_ns == frame.monotonic_ns
+
+
 def test_a_video_in_real_time_takes_as_long_as_it_was_filmed(tmp_path: Path) -> None:
     path = write_video(tmp_path / "line.avi", frames=20, frames_per_second=20)
     source = open_source(str(path), pace="realtime")
@@ -89,6 +99,15 @@ def test_a_slow_reader_of_a_video_in_real_time_gets_the_newest_and_a_count_of_th
     assert 5 <= len(ids) <= 9
     assert source.dropped == 60 - len(ids)
     assert np.median([age for _, age in seen[:-1]]) < 0.1
+
+
+def test_pictures_of_a_folder_lie_as_far_apart_as_their_rate_says(tmp_path: Path) -> None:
+    for number in range(3):
+        write_picture(tmp_path / f"{number}.png", numbered_picture(number))
+
+    frames = read_all(str(tmp_path), frames_per_second=4)
+
+    assert [frame.scene_ns for frame in frames] == [0, 250_000_000, 500_000_000]
 
 
 def test_closing_from_another_thread_ends_the_wait_for_the_next_frame(tmp_path: Path) -> None:

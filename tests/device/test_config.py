@@ -51,8 +51,8 @@ cameras:
       - {name: belt, mode: include, polygon: [[10, 20], [650, 20], [650, 380]]}
       - {name: clamp, mode: exclude, polygon: [[0, 0], [50, 0], [50, 50], [0, 50]]}
     threshold_override: 0.75
-    incident: {hold_frames: 1, clear_frames: 2, hysteresis: 0, cooldown_seconds: 0,
-               update_seconds: 0.5}
+    incident: {hold_frames: 1, hold_seconds: 0, clear_frames: 2, hysteresis: 0,
+               cooldown_seconds: 0, update_seconds: 0.5}
     faults: {max_frame_age_seconds: 1, black_below: 5, saturated_above: 250, saturated_share: 0.25}
     severity: {critical_margin: 0.5}
   - name: side
@@ -98,6 +98,7 @@ def test_every_setting_of_a_device_file_arrives(tmp_path: Path) -> None:
     assert top.polygons("exclude") == (((0, 0), (50, 0), (50, 50), (0, 50)),)
     assert top.threshold_override == 0.75
     assert top.incident.hold_frames == 1
+    assert top.incident.hold_seconds == 0
     assert top.incident.hysteresis == 0
     assert top.faults.saturated_share == 0.25
     assert top.severity.critical_margin == 0.5

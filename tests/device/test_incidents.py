@@ -23,6 +23,7 @@ SCORES = {"good": 0.2, "near": 0.95, "bad": 1.2, "worse": 2.5}
 DECIDER = Decider(threshold_of(1.0), limits=FaultLimits(), critical_margin=1.0)
 QUICK: dict[str, Any] = {
     "hold_frames": 1,
+    "hold_seconds": 0.0,
     "clear_frames": 1,
     "hysteresis": 0.1,
     "cooldown_seconds": 0.0,
@@ -69,6 +70,15 @@ def test_an_incident_opens_when_enough_frames_in_a_row_are_anomalous() -> None:
     assert told("bad bad good bad bad good bad bad", hold_frames=3) == ""
     assert told("bad", hold_frames=1) == "0 open"
     assert told("bad bad good bad bad", hold_frames=2) == "1 open, 2 close, 4 open"
+
+
+def test_an_incident_opens_only_after_it_has_lasted_however_quick_the_camera_is() -> None:
+    assert told("bad bad bad bad bad", hold_seconds=0.3) == "3 open"
+    assert told("bad bad bad good bad bad bad", hold_seconds=0.3) == ""
+    assert told("bad bad fault bad bad bad bad", hold_seconds=0.3) == (
+        "2 fault.open, 3 fault.close, 6 open"
+    )
+    assert told("bad bad bad bad bad bad", hold_seconds=0.3, hold_frames=5) == "4 open"
 
 
 def test_an_incident_closes_when_enough_frames_in_a_row_are_clear() -> None:
@@ -197,6 +207,7 @@ WORDS = st.lists(st.sampled_from([*SCORES, "fault"]), max_size=60).map(" ".join)
 SETTINGS = st.fixed_dictionaries(
     {
         "hold_frames": st.integers(1, 4),
+        "hold_seconds": st.sampled_from([0.0, 0.25]),
         "clear_frames": st.integers(1, 4),
         "hysteresis": st.sampled_from([0.0, 0.1]),
         "cooldown_seconds": st.sampled_from([0.0, 0.3, 1.0]),

@@ -217,7 +217,7 @@ def test_features_without_the_layer_that_is_compared_are_refused() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("stillness", [0.0, 1.3])
+@pytest.mark.parametrize("stillness", [0.0, 0.05])
 @pytest.mark.parametrize("neighbourhood", [1, 3])
 def test_a_picture_with_a_token_that_is_not_finite_has_no_score(
     value: float, stillness: float, neighbourhood: int
@@ -250,7 +250,7 @@ def test_the_manifest_says_how_to_score() -> None:
         neighbourhood=3,
         blur_sigma=1.5,
         reach=0.25,
-        stillness=1.3,
+        stillness=0.05,
     )
     assert build_scorer_factory(spec).name == "nearest_neighbour"
 

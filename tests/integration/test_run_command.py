@@ -33,7 +33,12 @@ from edge_sdk.config import load_config
 GOOD = [good_part(seed) for seed in range(10, 18)]
 BAD = [bad_part(seed) for seed in range(20, 26)]
 ABSENT = next(number for number in count() if not Path(f"/dev/video{number}").exists())
-AT_ONCE: dict[str, Any] = {"hold_frames": 1, "clear_frames": 1, "cooldown_seconds": 0}
+AT_ONCE: dict[str, Any] = {
+    "hold_frames": 1,
+    "hold_seconds": 0,
+    "clear_frames": 1,
+    "cooldown_seconds": 0,
+}
 
 
 @pytest.fixture(autouse=True)

@@ -2,38 +2,93 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from typing import Protocol
 
-import numpy as np
-
+from edge_sdk.config import CameraConfig
 from edge_sdk.errors import CaptureError, InputError
+from edge_sdk.model import Model
+from edge_sdk.picture_checks import Finding, check_pixels
+from edge_sdk.pipeline import build_preprocessor
+from edge_sdk.preprocess import mean_brightness
 from edge_sdk.protocols import FrameSource
 from edge_sdk.records import Frame
 
 MAX_REFERENCES = 64
-BLACK_BELOW, SATURATED_FROM = 16, 250
-"""Grey levels, 0-255, as the faults of running frames have them by default."""
 
 
-def check_pictures(frames: Sequence[Frame]) -> None:
-    """Refuse pictures that show nothing: what is enrolled is what good looks like from then on.
+class Operator(Protocol):
+    """Whoever puts the parts in place, and judges a picture that has something wrong."""
+
+    def is_ready(self, number: int) -> bool:
+        """Whether part ``number`` (from 1) is in place; asked at every frame until it is."""
+        ...
+
+    def keeps(self, number: int, findings: Sequence[Finding]) -> bool:
+        """Whether picture ``number`` is kept although something was found; False: taken again."""
+        ...
+
+    def hears(self, number: int, frame: Frame) -> None:
+        """Picture ``number`` was kept."""
+        ...
+
+
+def check_pictures(frames: Sequence[Frame], *, keeps_refused: bool = False) -> list[Finding]:
+    """Refuse pictures that would spoil a set: what is enrolled is what good looks like.
+
+    Args:
+        frames: the pictures.
+        keeps_refused: a person wants them all the same; those that show nothing stay refused.
+
+    Returns:
+        What is left for a person to judge.
 
     Raises:
-        InputError: there are more than 64, or 99 % of a picture is black or over-exposed: a lens
-            cap, a lamp in the lens.
+        InputError: there are more than 64, one is black or over-exposed, or one is blurred or
+            given twice and that was not allowed.
     """
     if len(frames) > MAX_REFERENCES:
         raise InputError(f"references: expected at most {MAX_REFERENCES}, got {len(frames)}")
-    for number, frame in enumerate(frames, start=1):
-        dark, bright = np.percentile(frame.pixels, (1, 99))
-        if bright < BLACK_BELOW or dark >= SATURATED_FROM:
-            what = "black" if bright < BLACK_BELOW else "over-exposed"
-            raise InputError(
-                f"picture {number} (frame {frame.frame_id}) is {what}: grey levels {dark:.0f} to "
-                f"{bright:.0f}; uncover the lens, mind the light, and enrol again"
-            )
+    findings = check_pixels(frames)
+    refused = [
+        finding
+        for finding in findings
+        if finding.gravity == "refused"
+        and not (keeps_refused and finding.fault not in ("black", "over_exposed"))
+    ]
+    if refused:
+        lines = [describe_finding(finding, frames[finding.picture - 1]) for finding in refused]
+        raise InputError("\n".join([*lines, "nothing was enrolled: take these pictures again"]))
+    return findings
+
+
+def describe_finding(finding: Finding, frame: Frame) -> str:
+    """One line for people."""
+    return f"picture {finding.picture} (frame {frame.frame_id}): {finding.detail}"
+
+
+def score_fellows(model: Model, camera: CameraConfig, frames: Sequence[Frame]) -> list[float]:
+    """Image score of each picture against the others: the odd one scores high.
+
+    Args:
+        model: the bundle in its engine.
+        camera: for its crop and regions.
+        frames: the pictures, at least two.
+
+    Raises:
+        InputError: they do not fit the crop or the regions.
+        EngineError: the graph failed.
+    """
+    preprocess = build_preprocessor(model, camera)
+    if model.needs_references:
+        brightness = mean_brightness([preprocess(frame) for frame in frames])
+        preprocess = preprocess.with_brightness(round(brightness, 2))
+    features = [model.encoder.encode(preprocess(frame)) for frame in frames]
+    scorer = model.factory.fit(features)
+    return [
+        scorer.without(index).score(picture).image_score for index, picture in enumerate(features)
+    ]
 
 
 def choose_frames(
@@ -90,35 +145,30 @@ def pick_frames(source: FrameSource, frame_ids: Sequence[int]) -> list[Frame]:
     return found
 
 
-def watch_frames(
-    source: FrameSource,
-    *,
-    count: int,
-    interval_seconds: float,
-    on_taken: Callable[[int, Frame], None],
-) -> list[Frame]:
-    """Take a picture of a live camera every so often, the first after one interval.
+def guide_frames(source: FrameSource, *, count: int, operator: Operator) -> list[Frame]:
+    """Take pictures of a live camera, each when its part is in place, and again where need be.
 
     Args:
         source: a camera.
         count: how many, 1 to 64.
-        interval_seconds: between two pictures: time to change the part.
-        on_taken: told the number (from 1) and the frame as each is taken.
+        operator: says when a part is there, and whether a doubtful picture is kept.
 
     Raises:
         CaptureError: the camera failed, or its stream ended.
     """
     taken: list[Frame] = []
-    due = time.monotonic() + interval_seconds
     with closing(source):
         for frame in source.frames():
-            if time.monotonic() < due:
+            number = len(taken) + 1
+            if not operator.is_ready(number):
+                continue
+            found = [f for f in check_pixels([*taken, frame]) if f.picture == number]
+            if found and not operator.keeps(number, found):
                 continue
             taken.append(frame)
-            on_taken(len(taken), frame)
+            operator.hears(number, frame)
             if len(taken) == count:
                 return taken
-            due = time.monotonic() + interval_seconds
     raise CaptureError(f"{source.source_id}: ended after {len(taken)} of {count} pictures")
 
 

@@ -10,9 +10,8 @@ import hashlib
 import io
 import json
 import math
-import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,12 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from edge_sdk.durable_files import read_json, sync_folder, write_durably
 from edge_sdk.errors import ConfigError, InputError
 from edge_sdk.imaging import decode_image, encode_png
 from edge_sdk.records import Frame, PatchFeatures, Preprocessed, Threshold, TokenGrid, UInt8Array
 
 _SET_FORMAT = 1
 _DIGEST_BYTES = 32
+_UNDONE = ".undone"
 _CACHE_FILES = 512
 """Cached pictures kept, newest first; a few hundred kB each."""
 
@@ -49,6 +50,8 @@ class ReferenceSet:
     version: int
     pictures: tuple[ReferencePicture, ...]
     folder: Path
+    description: Mapping[str, Any]
+    """``set.json``: source, ``enrolled_at``, and for each picture where it came from."""
 
     @property
     def label(self) -> str:
@@ -78,7 +81,7 @@ class ReferenceStore:
         if not frames:
             raise InputError(f"reference set {name!r}: expected at least one picture, got none")
         try:
-            version = max(self.versions(name), default=0) + 1
+            version = max([0, *self.versions(name), *self._undone(name)]) + 1
             self._write(self._root / name / f"{version:04d}", frames, source)
         except OSError as error:
             raise ConfigError(
@@ -95,7 +98,7 @@ class ReferenceStore:
         for index, frame in enumerate(frames):
             data = encode_png(frame.pixels)
             file = f"pictures/{index:02d}.png"
-            _write_durably(staging / file, data)
+            write_durably(staging / file, data)
             entries.append(
                 {
                     "file": file,
@@ -113,11 +116,11 @@ class ReferenceStore:
             "enrolled_at": datetime.now(timezone.utc).isoformat(),
             "pictures": entries,
         }
-        _write_durably(staging / "set.json", json.dumps(description, indent=1).encode())
-        _sync_folder(staging / "pictures")
-        _sync_folder(staging)
+        write_durably(staging / "set.json", json.dumps(description, indent=1).encode())
+        sync_folder(staging / "pictures")
+        sync_folder(staging)
         staging.rename(folder)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
     def versions(self, name: str) -> list[int]:
         """Complete versions of a set, ascending."""
@@ -126,18 +129,34 @@ class ReferenceStore:
             return []
         return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
-    def names(self) -> list[str]:
-        """Names of the sets that have a version."""
-        if not self._root.is_dir():
-            return []
-        return sorted(path.name for path in self._root.iterdir() if self.versions(path.name))
+    def undo(self, name: str) -> str:
+        """Take the newest version of a set out of use; the one before it is in use again.
 
-    def load(self, name: str) -> ReferenceSet:
-        """Read the newest version of a set.
+        Its pictures stay on the disk, and its number is not given again: messages name it.
+
+        Returns:
+            The label of the version that was taken out.
 
         Raises:
-            InputError: there is none, or its files are not what ``set.json`` says.
+            InputError: there is no version.
+            ConfigError: the state folder cannot be written.
         """
+        version = self._newest(name)
+        folder = self._root / name / f"{version:04d}"
+        try:
+            folder.rename(folder.with_name(f"{folder.name}{_UNDONE}"))
+            sync_folder(folder.parent)
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be renamed: {error.strerror}") from error
+        return f"{name}/{version}"
+
+    def _undone(self, name: str) -> list[int]:
+        folder = self._root / name
+        found = folder.glob(f"*{_UNDONE}") if folder.is_dir() else ()
+        numbers = [path.name.removesuffix(_UNDONE) for path in found]
+        return [int(number) for number in numbers if number.isdigit()]
+
+    def _newest(self, name: str) -> int:
         versions = self.versions(name)
         if not versions:
             known = ", ".join(self.names()) or "none"
@@ -145,8 +164,42 @@ class ReferenceStore:
                 f"camera {self._camera}: no reference set {name!r} (enrolled: {known}); "
                 "show it good parts with edge-enroll, same --camera and --state"
             )
-        folder = self._root / name / f"{versions[-1]:04d}"
-        description = _read_json(folder / "set.json")
+        return versions[-1]
+
+    def names(self) -> list[str]:
+        """Names of the sets that have a version."""
+        if not self._root.is_dir():
+            return []
+        return sorted(path.name for path in self._root.iterdir() if self.versions(path.name))
+
+    def load_frames(self, name: str) -> list[Frame]:
+        """The pictures of a set's newest version as the frames they were taken as.
+
+        Raises:
+            InputError: there is none, or its files are not what ``set.json`` says.
+        """
+        kept = self.load(name)
+        entries = kept.description["pictures"]
+        return [
+            Frame(
+                pixels=picture.pixels,
+                frame_id=int(entry.get("frame_id", 0)),
+                source_id="reference",
+                captured_at=datetime.fromisoformat(entry["captured_at"]),
+                monotonic_ns=0,
+            )
+            for picture, entry in zip(kept.pictures, entries, strict=True)
+        ]
+
+    def load(self, name: str, *, version: int | None = None) -> ReferenceSet:
+        """Read a version of a set; None: the newest.
+
+        Raises:
+            InputError: there is none, or its files are not what ``set.json`` says.
+        """
+        version = self._newest(name) if version is None else version
+        folder = self._root / name / f"{version:04d}"
+        description = read_json(folder / "set.json")
         if description.get("format") != _SET_FORMAT:
             raise InputError(
                 f"{folder / 'set.json'}: expected format {_SET_FORMAT}, "
@@ -166,9 +219,10 @@ class ReferenceStore:
         return ReferenceSet(
             camera=self._camera,
             name=name,
-            version=versions[-1],
+            version=version,
             pictures=tuple(pictures),
             folder=folder,
+            description=description,
         )
 
 
@@ -193,9 +247,22 @@ def load_threshold(references: ReferenceSet, key: str) -> Threshold | None:
         InputError: the file is there but not readable.
     """
     path = references.folder / "thresholds" / f"{key}.json"
-    if not path.is_file():
-        return None
-    stored = _read_json(path)
+    return _read_threshold(path) if path.is_file() else None
+
+
+def load_thresholds(references: ReferenceSet) -> list[Threshold]:
+    """All thresholds that were fitted on these references, one a way of scoring.
+
+    Raises:
+        InputError: a file is not readable.
+    """
+    return [
+        _read_threshold(path) for path in sorted((references.folder / "thresholds").glob("*.json"))
+    ]
+
+
+def _read_threshold(path: Path) -> Threshold:
+    stored = read_json(path)
     try:
         threshold = Threshold(**{**stored, "good_scores": tuple(stored["good_scores"])})
         is_sound = all(math.isfinite(number) for number in _numbers_of(threshold))
@@ -217,9 +284,9 @@ def save_threshold(references: ReferenceSet, key: str, threshold: Threshold) -> 
     folder = references.folder / "thresholds"
     folder.mkdir(exist_ok=True)
     partial = folder / f".{key}.partial"
-    _write_durably(partial, json.dumps(asdict(threshold), indent=1).encode())
+    write_durably(partial, json.dumps(asdict(threshold), indent=1).encode())
     partial.rename(folder / f"{key}.json")
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
 class TokenCache:
@@ -270,28 +337,3 @@ class TokenCache:
         files = sorted(self._folder.glob("*.npz"), key=lambda path: -path.stat().st_mtime)
         for path in files[_CACHE_FILES:]:
             path.unlink(missing_ok=True)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: does not read as JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object, got {type(value).__name__}")
-    return value
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,25 +6,37 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from edge_sdk.cli.enroll_sets import list_main, undo_main
 from edge_sdk.cli.settings import resolve_settings
 from edge_sdk.console import add_common_arguments, print_json, run_command
 
 if TYPE_CHECKING:
     from edge_sdk.config import CameraConfig, DeviceConfig
-    from edge_sdk.records import Frame
-    from edge_sdk.references import ReferenceSet
+    from edge_sdk.model import Model
+    from edge_sdk.picture_checks import Finding
+    from edge_sdk.records import Frame, Threshold
 
 _EXAMPLES = """examples:
-  edge-enroll --camera 0                               four good parts, one every 5 seconds
+  edge-enroll --camera 0                               four good parts, one after the other
   edge-enroll --camera file:line.mp4 --last-frame 165  four frames of a recording's good stretch
   edge-enroll --camera 0 --from dir:good_parts         pictures taken before
+
+also:
+  edge-enroll list                                     the sets, their versions and thresholds
+  edge-enroll append --camera 0 --count 2              two more pictures for the same set
+  edge-enroll undo                                     back to the version before
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command, or the subcommand that its first word names; returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    subcommands = {"list": list_main, "undo": undo_main, "append": _append_main}
+    if words and words[0] in subcommands:
+        return subcommands[words[0]](words[1:])
     parser = argparse.ArgumentParser(
         prog="edge-enroll",
         description="Keep pictures of good parts as a new version of a reference set, and fit "
@@ -32,6 +44,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_arguments(parser, fewest=2, count=4)
+    return run_command(parser, _run, words)
+
+
+def _append_main(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="edge-enroll append",
+        description="Add pictures to a reference set: a new version of it holds the old and the "
+        "new ones.",
+    )
+    _add_arguments(parser, fewest=1, count=1)
+    return run_command(parser, lambda options: _run(options, appends=True), words)
+
+
+def _add_arguments(parser: argparse.ArgumentParser, *, fewest: int, count: int) -> None:
+    def check_count(text: str) -> int:
+        value = int(text)
+        if not fewest <= value <= 64:
+            raise ValueError(text)
+        return value
+
+    def numbers(text: str) -> list[int]:
+        given = [int(part) for part in text.split(",")]
+        if len(given) < fewest or min(given) < 0:
+            raise ValueError(text)
+        return given
+
     parser.add_argument(
         "--camera",
         metavar="SOURCE",
@@ -48,59 +87,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--references", metavar="SET", help="name of the set (default: default)")
     parser.add_argument(
-        "--count", type=_count, default=4, metavar="N", help="pictures, 2 to 64 (default: 4)"
+        "--count",
+        type=check_count,
+        default=count,
+        metavar="N",
+        help=f"pictures, {fewest} to 64 (default: {count})",
     )
     parser.add_argument(
-        "--frames", type=_numbers, metavar="N,N,...", help="files: exactly these frames"
+        "--frames", type=numbers, metavar="N,N,...", help="files: exactly these frames"
     )
     parser.add_argument("--first-frame", type=int, default=0, metavar="N", help="files: from here")
     parser.add_argument("--last-frame", type=int, metavar="N", help="files: up to here")
     parser.add_argument(
         "--every",
         type=float,
-        default=5.0,
         metavar="SECONDS",
-        help="cameras: time to put the next part in place (default: 5)",
+        help="cameras: a picture every so often instead of at a key (without a terminal: 5)",
     )
-    return run_command(parser, _run, arguments)
+    parser.add_argument(
+        "--keep-refused",
+        action="store_true",
+        help="keep pictures that are blurred or given twice, too",
+    )
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if not 2 <= value <= 64:
-        raise ValueError(text)
-    return value
-
-
-def _numbers(text: str) -> list[int]:
-    numbers = [int(part) for part in text.split(",")]
-    if len(numbers) < 2 or min(numbers) < 0:
-        raise ValueError(text)
-    return numbers
-
-
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, *, appends: bool = False) -> int:
     from edge_sdk.bundle.reader import open_bundle
     from edge_sdk.capture.selector import open_source
-    from edge_sdk.enrollment import check_pictures
-    from edge_sdk.errors import ConfigError, EdgeError
+    from edge_sdk.enrollment import check_pictures, describe_finding
+    from edge_sdk.errors import EdgeError
     from edge_sdk.model import load_model
     from edge_sdk.pipeline import build_pipeline
     from edge_sdk.references import ReferenceStore, TokenCache
     from edge_sdk.selftest import run_self_test
 
     config = resolve_settings(options)
-    if len(config.cameras) != 1:
-        names = ", ".join(camera.name for camera in config.cameras)
-        raise ConfigError(f"--camera: the device file has several: choose one of {names}")
-    camera = config.cameras[0]
+    camera = one_camera(config)
+    store = ReferenceStore(config.state_dir, camera.name)
+    older = store.load_frames(camera.reference_set) if appends else []
     source = _source(options, config)
     open_source(source, pace="every").close()  # not there: said before the model is loaded
     model = load_model(open_bundle(config.bundle_path), config.engine)
     run_self_test(model)
-    frames = _take_frames(options, source)
-    check_pictures(frames)
-    store = ReferenceStore(config.state_dir, camera.name)
+    taken, is_asked = _take_frames(options, source)
+    frames = [*older, *taken]
+    findings = check_pictures(frames, keeps_refused=options.keep_refused or is_asked)
+    frames, odd = _settle_odd(options, model, camera, frames, source, is_asked=is_asked)
+    findings += odd
+    for finding in findings if not is_asked else ():
+        print(f"doubtful: {describe_finding(finding, frames[finding.picture - 1])}",
+              file=sys.stderr)  # fmt: skip
     references = store.save(camera.reference_set, frames, source=source)
     try:
         pipeline = build_pipeline(model, camera, references, TokenCache(config.state_dir))
@@ -118,9 +154,24 @@ def _run(options: argparse.Namespace) -> int:
         "method": threshold.method,
         "provisional": threshold.provisional,
         "expected_false_alarm_rate": threshold.expected_false_alarm_rate,
+        "findings": [asdict(finding) for finding in findings],
     }
-    print_json(answer) if options.json else _print_answer(answer, camera, references)
+    print_json(answer) if options.json else _print_answer(answer, threshold)
     return 0
+
+
+def one_camera(config: DeviceConfig) -> CameraConfig:
+    """The only camera of the settings.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    from edge_sdk.errors import ConfigError
+
+    if len(config.cameras) != 1:
+        names = ", ".join(camera.name for camera in config.cameras)
+        raise ConfigError(f"--camera: the device file has several: choose one of {names}")
+    return config.cameras[0]
 
 
 def _source(options: argparse.Namespace, config: DeviceConfig) -> str:
@@ -133,49 +184,72 @@ def _source(options: argparse.Namespace, config: DeviceConfig) -> str:
     return checked.cameras[0].source
 
 
-def _take_frames(options: argparse.Namespace, source: str) -> list[Frame]:
+def _take_frames(options: argparse.Namespace, source: str) -> tuple[list[Frame], bool]:
+    """The pictures, and whether a person at the terminal judged them."""
     from edge_sdk.capture.selector import open_source
+    from edge_sdk.cli.operator import TerminalOperator, TimedOperator
     from edge_sdk.config.source import is_camera_source
-    from edge_sdk.enrollment import choose_frames, pick_frames, watch_frames
+    from edge_sdk.enrollment import choose_frames, guide_frames, pick_frames
 
     opened = open_source(source, pace="every")
     if is_camera_source(source):
-        print(
-            f"put the first good part in place: a picture every {options.every:g} s",
-            file=sys.stderr,
-        )
-        return watch_frames(
-            opened,
-            count=options.count,
-            interval_seconds=options.every,
-            on_taken=lambda number, _: print(
-                f"picture {number} of {options.count} taken", file=sys.stderr
-            ),
-        )
+        if options.every is None and sys.stdin.isatty() and sys.stderr.isatty():
+            asking = TerminalOperator(options.count)
+            return guide_frames(opened, count=options.count, operator=asking), True
+        seconds = 5.0 if options.every is None else options.every
+        print(f"put the first good part in place: a picture every {seconds:g} s", file=sys.stderr)
+        timed = TimedOperator(options.count, seconds, keeps_refused=options.keep_refused)
+        return guide_frames(opened, count=options.count, operator=timed), False
     if options.frames:
-        return pick_frames(opened, options.frames)
-    return choose_frames(
+        return pick_frames(opened, options.frames), False
+    chosen = choose_frames(
         opened,
         count=options.count,
         first_frame=options.first_frame,
         last_frame=options.last_frame,
     )
+    return chosen, False
 
 
-def _print_answer(answer: dict[str, Any], camera: CameraConfig, references: ReferenceSet) -> None:
+def _settle_odd(
+    options: argparse.Namespace,
+    model: Model,
+    camera: CameraConfig,
+    frames: list[Frame],
+    source: str,
+    *,
+    is_asked: bool,
+) -> tuple[list[Frame], list[Finding]]:
+    """Find pictures unlike their fellows; at a terminal, each is taken again until it is kept."""
+    from edge_sdk.capture.selector import open_source
+    from edge_sdk.cli.operator import TerminalOperator
+    from edge_sdk.enrollment import guide_frames, score_fellows
+    from edge_sdk.picture_checks import check_fellows
+
+    kept: set[int] = set()
+    while True:
+        odd = check_fellows(score_fellows(model, camera, frames))
+        open_questions = [finding for finding in odd if finding.picture not in kept]
+        if not is_asked or not open_questions:
+            return frames, odd
+        finding = open_questions[0]
+        operator = TerminalOperator(options.count)
+        operator.subject = finding.picture
+        if operator.keeps(1, [finding]):
+            kept.add(finding.picture)
+            continue
+        (again,) = guide_frames(open_source(source, pace="every"), count=1, operator=operator)
+        frames = [*frames[: finding.picture - 1], again, *frames[finding.picture :]]
+
+
+def _print_answer(answer: dict[str, Any], threshold: Threshold) -> None:
+    from edge_sdk.cli.enroll_sets import describe_threshold
+
     print(
-        f"{camera.name}: {answer['pictures']} good pictures kept as {references.label} "
-        f"(frames {', '.join(map(str, answer['frames']))})"
+        f"{answer['camera']}: {answer['pictures']} good pictures kept as "
+        f"{answer['reference_set']} (frames {', '.join(map(str, answer['frames']))})"
     )
-    print(f"threshold {answer['threshold']:.4f}, fitted by {answer['method']}", end="")
-    rate = answer["expected_false_alarm_rate"]
-    if answer["provisional"] and rate is not None:
-        print(
-            f"; provisional: at the highest of {answer['pictures']} good scores, expect about "
-            f"{100 * rate:.0f} false alarms per 100 good parts"
-        )
-    else:
-        print()
+    print(describe_threshold(threshold))
 
 
 if __name__ == "__main__":

@@ -1,23 +1,30 @@
 from __future__ import annotations
 
+import io
 import itertools
+import os
+import pty
 import time
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from fakes import ScriptedSource, Stall
 from hypothesis import given
 from hypothesis import strategies as st
 from scenes import fixture_part, flat, frame_of, numbered_frames
 
+from edge_sdk.cli.operator import TerminalOperator, TimedOperator
 from edge_sdk.enrollment import (
     MAX_REFERENCES,
     check_pictures,
     choose_frames,
+    guide_frames,
     pick_frames,
-    watch_frames,
 )
 from edge_sdk.errors import CaptureError, InputError
-from edge_sdk.records import Frame
+from edge_sdk.picture_checks import Finding
+from edge_sdk.records import Frame, UInt8Array
 
 FRAMES = numbered_frames(2000)
 
@@ -106,63 +113,150 @@ def test_frames_beyond_the_end_are_named() -> None:
     assert opened.is_closed
 
 
+class Quick:
+    """An operator whose parts are always in place, and who keeps what a script says."""
+
+    def __init__(self, *answers: bool, ready: bool = True) -> None:
+        self.answers = list(answers)
+        self.ready = ready
+        self.told: list[tuple[int, list[str]]] = []
+        self.heard: list[tuple[int, int]] = []
+
+    def is_ready(self, number: int) -> bool:
+        assert number == len(self.heard) + 1
+        return self.ready
+
+    def keeps(self, number: int, findings: Sequence[Finding]) -> bool:
+        self.told.append((number, [finding.fault for finding in findings]))
+        return self.answers.pop(0)
+
+    def hears(self, number: int, frame: Frame) -> None:
+        self.heard.append((number, frame.frame_id))
+
+
+def parts(*seeds: int) -> list[Frame]:
+    """Frames of unlike parts."""
+    return [frame_of(textured(seed), frame_id=index) for index, seed in enumerate(seeds)]
+
+
+def textured(seed: int) -> UInt8Array:
+    """(64, 64, 3) something sharp that no other seed resembles."""
+    coarse = np.random.default_rng(seed).integers(40, 200, (16, 16, 3)).astype(np.uint8)
+    return coarse.repeat(4, axis=0).repeat(4, axis=1)
+
+
 def test_a_live_camera_is_watched_and_every_picture_announced() -> None:
-    told: list[tuple[int, int]] = []
-    opened = source(100)
-    taken = watch_frames(
-        opened,
-        count=3,
-        interval_seconds=0.0,
-        on_taken=lambda number, frame: told.append((number, frame.frame_id)),
-    )
+    operator, opened = Quick(), ScriptedSource(parts(1, 2, 3, 4))
+    taken = guide_frames(opened, count=3, operator=operator)
     assert ids(taken) == [0, 1, 2]
-    assert told == [(1, 0), (2, 1), (3, 2)]
+    assert operator.heard == [(1, 0), (2, 1), (3, 2)]
     assert opened.is_closed
 
 
-class EndlessSource(ScriptedSource):
-    """Yields frames for as long as it is asked."""
-
-    def __init__(self) -> None:
-        super().__init__(frame_of(flat(7, (2, 2)), frame_id=number) for number in range(10**9))
+def test_a_picture_with_something_wrong_is_taken_again_until_the_operator_keeps_it() -> None:
+    black = frame_of(flat(0, (64, 64)), frame_id=1)
+    first, second = parts(1, 2)
+    again = frame_of(first.pixels, frame_id=2)
+    operator = Quick(False, False, True)
+    opened = ScriptedSource([first, black, again, again, second])
+    taken = guide_frames(opened, count=3, operator=operator)
+    assert operator.told == [(2, ["black"]), (2, ["duplicate"]), (2, ["duplicate"])]
+    assert [frame.frame_id for frame in taken] == [0, 2, 1]
 
 
 def test_there_is_time_between_two_pictures_to_change_the_part() -> None:
+    said = io.StringIO()
+    operator = TimedOperator(3, 0.05, screen=said)
     moments = [time.monotonic()]
-    opened = EndlessSource()
-    watch_frames(
-        opened,
-        count=3,
-        interval_seconds=0.05,
-        on_taken=lambda *_: moments.append(time.monotonic()),
-    )
+    for number in (1, 2, 3):
+        while not operator.is_ready(number):
+            time.sleep(0.001)
+        moments.append(time.monotonic())
+        operator.hears(number, FRAMES[0])
     assert min(later - sooner for sooner, later in itertools.pairwise(moments)) >= 0.05
+    assert said.getvalue().splitlines()[-1] == "picture 3 of 3 taken"
+
+
+def test_without_a_terminal_a_lens_cap_is_not_waited_for_for_ever() -> None:
+    said = io.StringIO()
+    black = [frame_of(flat(0), frame_id=number) for number in range(30)]
+    opened = ScriptedSource(black)
+    with pytest.raises(InputError, match="picture 1: refused 10 times: black"):
+        guide_frames(opened, count=2, operator=TimedOperator(2, 0.0, screen=said))
+    assert said.getvalue().count("uncover the lens") == 10
     assert opened.is_closed
+
+
+def test_at_a_terminal_enter_takes_r_takes_again_and_k_keeps() -> None:
+    """A real terminal, whose keys are pressed when the question is there."""
+    keys, line = pty.openpty()
+    (first,) = parts(1)
+    copies = (frame_of(first.pixels, frame_id=number) for number in itertools.count(10))
+    with os.fdopen(line, "r+b", buffering=0) as raw, io.TextIOWrapper(raw) as terminal:
+        screen = Screen(keys, {"press Enter": b"\n", "[r] take it again": b"r\n"})
+        operator = TerminalOperator(2, terminal, screen)
+        source = ScriptedSource(itertools.chain([first] * 3, itertools.islice(copies, 400)))
+        screen.answers_later = {"[r] take it again": b"k\n"}
+        taken = guide_frames(source, count=2, operator=operator)
+    os.close(keys)
+    assert len(taken) == 2
+    assert "picture 2: is picture 1 again" in screen.text
+    assert "picture 2 of 2 taken (64x64)" in screen.text
+    assert screen.text.count("part 2 of 2: put it in place") == 2, "asked again after r"
+
+
+class Screen(io.StringIO):
+    """What an operator is shown; presses keys when asked, other ones from the second time on."""
+
+    def __init__(self, keys: int, answers: dict[str, bytes]) -> None:
+        super().__init__()
+        self.text = ""
+        self.answers = answers
+        self.answers_later: dict[str, bytes] = {}
+        self._keys = keys
+
+    def write(self, text: str) -> int:
+        self.text += text
+        for question, answer in list(self.answers.items()):
+            if question in text:
+                os.write(self._keys, answer)
+                self.answers[question] = self.answers_later.get(question, answer)
+        return len(text)
 
 
 def test_a_camera_that_ends_before_all_pictures_are_taken_is_a_failed_camera() -> None:
-    opened = source(2)
+    opened = ScriptedSource(parts(1, 2))
     with pytest.raises(CaptureError, match="ended after 2 of 3 pictures"):
-        watch_frames(opened, count=3, interval_seconds=0.0, on_taken=lambda *_: None)
+        guide_frames(opened, count=3, operator=Quick())
     assert opened.is_closed
 
 
-def test_a_camera_that_fails_while_it_is_watched_is_said() -> None:
+def test_a_camera_that_fails_while_a_part_is_awaited_is_said() -> None:
     opened = ScriptedSource([FRAMES[0], CaptureError("unplugged")])
     with pytest.raises(CaptureError, match="unplugged"):
-        watch_frames(opened, count=3, interval_seconds=0.0, on_taken=lambda *_: None)
+        guide_frames(opened, count=3, operator=Quick(ready=False))
     assert opened.is_closed
 
 
 @pytest.mark.parametrize(("level", "word"), [(0, "black"), (9, "black"), (255, "over-exposed")])
 def test_a_picture_that_shows_nothing_is_not_enrolled(level: int, word: str) -> None:
     good, blind = frame_of(fixture_part(0)), frame_of(flat(level), frame_id=7)
-    check_pictures([good])
-    with pytest.raises(InputError, match=rf"picture 2 \(frame 7\) is {word}"):
-        check_pictures([good, blind])
+    assert check_pictures([good]) == []
+    for keeps_refused in (False, True):
+        with pytest.raises(InputError, match=rf"picture 2 \(frame 7\): {word}"):
+            check_pictures([good, blind], keeps_refused=keeps_refused)
+
+
+def test_a_picture_given_twice_is_enrolled_only_where_a_person_wants_it() -> None:
+    good, again = frame_of(textured(1)), frame_of(textured(1), frame_id=4)
+    with pytest.raises(InputError, match=r"picture 2 \(frame 4\): is picture 1 again"):
+        check_pictures([good, again])
+    (finding,) = check_pictures([good, again], keeps_refused=True)
+    assert (finding.picture, finding.fault) == (2, "duplicate")
 
 
 def test_more_pictures_than_a_search_can_bear_are_refused() -> None:
-    check_pictures([frame_of(fixture_part(0))] * MAX_REFERENCES)
+    many = parts(*range(MAX_REFERENCES + 1))
+    assert check_pictures(many[:-1]) == []
     with pytest.raises(InputError, match="at most 64, got 65"):
-        check_pictures([frame_of(fixture_part(0))] * (MAX_REFERENCES + 1))
+        check_pictures(many)

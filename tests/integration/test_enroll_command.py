@@ -290,3 +290,74 @@ def test_pictures_that_show_nothing_are_not_taken_for_good_parts(box: Box, level
     refused = box.run(*enroll(box, "--camera", blind))
     assert refused.exit_code == 11, refused
     assert not any(sets(box).glob("[0-9]*"))
+
+
+def test_the_sets_are_listed_with_their_versions_and_the_one_in_use(box: Box) -> None:
+    nothing = box.run("enroll", "list").expect(0)
+    assert "no reference set is enrolled" in nothing.stdout
+    box.run(*enroll(box)).expect(0)
+    box.run(*enroll(box, "--count", 2)).expect(0)
+    box.run(*enroll(box, "--references", "night")).expect(0)
+    rows = box.run("enroll", "list", "--json").expect(0).answer["sets"]
+    assert [(row["reference_set"], row["pictures"], row["used"]) for row in rows] == [
+        ("default/1", 4, False),
+        ("default/2", 2, True),
+        ("night/1", 4, False),
+    ]
+    assert rows[0]["thresholds"][0]["provisional"] is True
+    told = box.run("enroll", "list").expect(0).stdout
+    assert "default/2" in told
+    assert "provisional" in told
+
+
+def test_appended_pictures_stand_beside_the_old_ones_in_a_new_version(box: Box) -> None:
+    box.run(*enroll(box, "--count", 2)).expect(0)
+    old = [path.read_bytes() for path in sorted((sets(box) / "0001").rglob("*.png"))]
+    more = write_pictures(box.folder / "more", [good_part(seed) for seed in (20, 21, 22)])
+    _, bundle, folder, *_ = enroll(box)
+    append = ("enroll", "append", bundle, folder, "--camera", more, "--count", 2, "--json")
+    answer = box.run(*append).expect(0).answer
+    assert (answer["reference_set"], answer["pictures"]) == ("default/2", 4)
+    new = [path.read_bytes() for path in sorted((sets(box) / "0002").rglob("*.png"))]
+    assert new[:2] == old
+    assert (sets(box) / "0001").is_dir()
+
+
+def test_appending_to_a_set_that_does_not_exist_names_those_that_do(box: Box) -> None:
+    box.run(*enroll(box, "--references", "day")).expect(0)
+    _, bundle, folder, *_ = enroll(box)
+    append = ("enroll", "append", bundle, folder, "--camera", f"dir:{box.folder / 'good'}")
+    box.run(*append, "--references", "nihgt").expect(11, "no reference set 'nihgt'", "day")
+
+
+def test_an_undone_enrolment_leaves_the_one_before_in_use_and_its_number_unused(box: Box) -> None:
+    box.run(*enroll(box)).expect(0)
+    other = write_pictures(box.folder / "other", [bad_part(seed) for seed in range(4)])
+    box.run(*enroll(box, "--camera", other)).expect(0)
+    bundle = ("--bundle", box.folder / "bundle")
+    assert judge(box, *bundle)["verdict"] == "anomalous"
+    answer = box.run("enroll", "undo", "--json").expect(0).answer
+    assert (answer["undone"], answer["reference_set"]) == ("default/2", "default/1")
+    assert judge(box, *bundle)["verdict"] == "normal"
+    assert box.run(*enroll(box, "--json")).expect(0).answer["reference_set"] == "default/3"
+    assert list(sets(box).glob("0002.undone/pictures/*.png")), "nothing that was taken is lost"
+    box.run("enroll", "undo").expect(0)
+    assert "no version is left" in box.run("enroll", "undo").expect(0).stdout
+    box.run("enroll", "undo").expect(11, "no reference set 'default'")
+
+
+def test_a_picture_given_twice_is_refused_unless_it_is_wanted(box: Box) -> None:
+    twice = write_pictures(box.folder / "twice", [good_part(0), good_part(1), good_part(0)])
+    refused = enroll(box, "--camera", twice, "--count", 3)
+    box.run(*refused).expect(11, "picture 3", "is picture 1 again", "nothing was enrolled")
+    assert not sets(box).exists()
+    box.run(*refused, "--keep-refused").expect(0, "doubtful: picture 3")
+
+
+def test_a_picture_unlike_its_fellows_is_said_and_left_to_people(box: Box) -> None:
+    mixed = [good_part(0), good_part(1), bad_part(2), good_part(3)]
+    folder = write_pictures(box.folder / "mixed", mixed)
+    done = box.run(*enroll(box, "--camera", folder, "--json")).expect(0, "doubtful: picture 3")
+    faults = {(row["picture"], row["fault"]) for row in done.answer["findings"]}
+    assert (3, "odd") in faults
+    assert {number for number, fault in faults if fault == "odd"} == {3}

@@ -25,6 +25,7 @@ from frame_difference import difference_map
 from edge_sdk.bundle.reader import open_bundle
 from edge_sdk.capture.selector import open_source
 from edge_sdk.config import default_config
+from edge_sdk.defects import paste_defect
 from edge_sdk.imaging import scale_brightness, shift_picture
 from edge_sdk.metrics import auroc, escapes_at
 from edge_sdk.model import load_model
@@ -47,38 +48,6 @@ class Case:
     """Size of the defect as a share of the width; None: a good picture."""
     pixels: UInt8Array
     mask: BoolArray | None
-
-
-def paste_defect(
-    pixels: UInt8Array, share: float, rng: np.random.Generator
-) -> tuple[UInt8Array, BoolArray]:
-    """A stain, a scratch or a piece of somewhere else, at a random place of the middle."""
-    height, width = pixels.shape[:2]
-    side = max(3, round(share * width))
-    x = int(rng.integers(width // 20, width - width // 20 - side))
-    y = int(rng.integers(height // 5, height - height // 10 - side))
-    canvas = np.zeros((height, width), np.uint8)
-    kind = rng.choice(["stain", "scratch", "patch"])
-    picture = pixels.astype(np.float32)
-    if kind == "scratch":
-        end = (x + side, y + int(rng.integers(-side, side)))
-        cv2.line(canvas, (x, y), end, 255, max(1, side // 6), cv2.LINE_AA)
-        colour = np.float32(rng.choice([30, 225]))
-        filling = np.full_like(picture, colour)
-    else:
-        radius = side // 2
-        cv2.ellipse(
-            canvas, (x + radius, y + radius), (radius, max(1, int(radius * 0.7))),
-            float(rng.uniform(0, 180)), 0, 360, 255, -1, cv2.LINE_AA,
-        )  # fmt: skip
-        if kind == "stain":
-            filling = picture * np.float32(rng.choice([0.55, 1.5]))
-        else:
-            right, down = (int(value) for value in rng.integers(60, 200, 2))
-            filling = np.roll(picture, (down, right), axis=(0, 1))
-    weight = canvas[:, :, None].astype(np.float32) / 255
-    mixed = picture * (1 - weight) + np.clip(filling, 0, 255) * weight
-    return mixed.round().astype(np.uint8), canvas > 127
 
 
 def under(condition: str, pixels: UInt8Array, rng: np.random.Generator) -> UInt8Array:

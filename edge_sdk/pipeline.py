@@ -16,8 +16,9 @@ from edge_sdk.decision import Decider, FaultLimits, fit_fault_limits
 from edge_sdk.errors import ConfigError, EngineError, InputError
 from edge_sdk.model import Model
 from edge_sdk.preprocess import Preprocessor, mean_brightness
-from edge_sdk.protocols import Encoder, ReferenceScorer, Scorer
+from edge_sdk.protocols import Encoder, ReferenceScorer
 from edge_sdk.records import (
+    AnomalyResult,
     Decision,
     Frame,
     PatchFeatures,
@@ -42,7 +43,7 @@ class Pipeline:
         *,
         preprocess: Preprocessor,
         encoder: Encoder,
-        scorer: Scorer,
+        scorer: ReferenceScorer,
         decider: Decider,
         bundle_id: str,
         references: ReferenceSet | None,
@@ -72,6 +73,15 @@ class Pipeline:
         except InputError as error:
             decision = self.decider.fault(Reason.WRONG_SIZE, str(error), frame=frame)
         return replace(decision, latency_ms=clock.milliseconds)
+
+    def leave_out(self, reference: int) -> Callable[[Frame], AnomalyResult]:
+        """Scores a frame against all references but one; for honest scores of that one.
+
+        What it returns raises ``EngineError`` where the graph fails, and ``InputError`` for a
+        frame that is not as the references are.
+        """
+        scorer = self._scorer.without(reference)
+        return lambda frame: scorer.score(self._encoder.encode(self._preprocess(frame)))
 
 
 class _StageClock:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from edge_sdk.cli import smallest_defect
 from edge_sdk.cli.enroll_sets import list_main, undo_main
 from edge_sdk.cli.settings import resolve_settings
 from edge_sdk.console import add_common_arguments, print_json, run_command
@@ -28,6 +29,7 @@ also:
   edge-enroll list                                     the sets, their versions and thresholds
   edge-enroll append --camera 0 --count 2              two more pictures for the same set
   edge-enroll undo                                     back to the version before
+  edge-enroll --smallest-defect --mm-per-px 0.1        from what size on defects are seen
 """
 
 
@@ -45,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_arguments(parser, fewest=2, count=4)
+    smallest_defect.add_arguments(parser)
     return run_command(parser, _run, words)
 
 
@@ -123,6 +126,8 @@ def _run(options: argparse.Namespace, *, appends: bool = False) -> int:
 
     config = resolve_settings(options)
     camera = one_camera(config)
+    if not appends and options.smallest_defect:
+        return smallest_defect.examine(options, config, camera)
     store = ReferenceStore(config.state_dir, camera.name)
     older = store.load_frames(camera.reference_set) if appends else []
     source = _source(options, config)

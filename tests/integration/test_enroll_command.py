@@ -361,3 +361,32 @@ def test_a_picture_unlike_its_fellows_is_said_and_left_to_people(box: Box) -> No
     faults = {(row["picture"], row["fault"]) for row in done.answer["findings"]}
     assert (3, "odd") in faults
     assert {number for number, fault in faults if fault == "odd"} == {3}
+
+
+def test_a_station_that_sees_too_little_is_not_suitable_and_exits_8(box: Box) -> None:
+    box.run(*enroll(box)).expect(0)
+    _, *rest = enroll(box)
+    examine = ("enroll", *rest, "--smallest-defect", "--mm-per-px", "0.5")
+    answer = box.run(*examine, "--must-see", "0.1", "--json").expect(8).answer
+    assert answer["suitable"] is False
+    assert answer["must_see_px"] == pytest.approx(0.2)
+    told = box.run(*examine, "--must-see", "0.1").expect(8).stdout
+    assert "not suitable for this part" in told
+    assert "4 px (2 mm)" in told
+    assert [path.name for path in sets(box).iterdir()] == ["0001"], "nothing was enrolled"
+
+
+def test_without_a_set_there_is_nothing_to_examine(box: Box) -> None:
+    _, *rest = enroll(box)
+    box.run("enroll", *rest, "--smallest-defect").expect(11, "no reference set 'default'")
+
+
+@pytest.mark.slow
+def test_larger_defects_on_the_sample_clip_are_seen_more_often(box: Box) -> None:
+    clip = ("--camera", f"file:{CLIP}")
+    box.run("enroll", *clip, "--frames", ",".join(map(str, FRAMES))).expect(0)
+    done = box.run("enroll", *clip, "--smallest-defect", "--json", timeout_seconds=300)
+    answer = done.answer
+    shares = {size["size_px"]: size["found"] / size["of"] for size in answer["sizes"]}
+    assert shares[4] < 0.2 < shares[96]
+    assert done.exit_code == (0 if answer["suitable"] else 8)

@@ -188,6 +188,17 @@ def upsample_map(grid: FloatArray, size: tuple[int, int]) -> FloatArray:
     return np.asarray(large, grid.dtype)
 
 
+def resize_mask(mask: BoolArray, size: tuple[int, int]) -> BoolArray:
+    """(H, W) mask at ``size`` (height, width): true where at least half of the area is marked.
+
+    A mask so small that nothing would be left keeps every pixel that it touches.
+    """
+    height, width = size
+    share = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    is_marked = share >= 0.5
+    return np.asarray(is_marked if is_marked.any() else share > 0)
+
+
 def blur_map(grid: FloatArray, sigma: float) -> FloatArray:
     """Gaussian of ``sigma`` cells over a (rows, cols) map, edges mirrored half-sample."""
     if sigma <= 0:
@@ -263,6 +274,14 @@ def draw_overlay(
     for box in boxes:
         corner = (box.x + box.width - 1, box.y + box.height - 1)
         cv2.rectangle(picture, (box.x, box.y), corner, (255, 40, 40), 2)
+    return picture
+
+
+def draw_outline(pixels: UInt8Array, mask: BoolArray, colour: tuple[int, int, int]) -> UInt8Array:
+    """A copy of the (H, W, 3) RGB picture with the edges of the (H, W) mask drawn on it."""
+    picture = np.array(pixels, np.uint8, order="C")
+    edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, edges, -1, colour, max(1, round(min(mask.shape) / 200)))
     return picture
 
 

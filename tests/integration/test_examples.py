@@ -41,7 +41,7 @@ def test_the_subscriber_shows_each_alert_once_and_keeps_its_picture(
     make_bundle(tmp_path / "bundle")
     box = Box(tmp_path)
     good = write_pictures(tmp_path / "good", [good_part(seed) for seed in range(4)])
-    line = write_pictures(tmp_path / "line", [bad_part(seed) for seed in range(6)])
+    line = write_pictures(tmp_path / "line", [bad_part(seed) for seed in range(8)])
     bundle = ("--bundle", tmp_path / "bundle")
     box.run("enroll", *bundle, "--camera", good).expect(0)
     repeated, marker, end = (
@@ -61,7 +61,7 @@ def test_the_subscriber_shows_each_alert_once_and_keeps_its_picture(
             plant.publish(ALERT, end)
             subscriber.wait_for_line("frame_id 333")  # so that the one before is in the log
             assert len(subscriber.lines_with("frame_id 111")) == 1, "a repeat was shown again"
-            (shown,) = subscriber.lines_with("frame_id 2 ")
+            (shown,) = subscriber.lines_with("frame_id 5 ")
     (alert,) = [message for message in plant.messages() if message["camera"] == "cam1"]
     (picture,) = plant.pictures().values()
     name = hashlib.sha256(picture).hexdigest()[:12]
@@ -69,5 +69,5 @@ def test_the_subscriber_shows_each_alert_once_and_keeps_its_picture(
     assert "anomaly.open" in shown
     assert f"picture kept/{name}.jpg" in shown
     logged = [json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [message["frame_id"] for message in logged[:3]] == [111, 2, 222]
+    assert [message["frame_id"] for message in logged[:3]] == [111, 5, 222]
     assert logged[1] == alert

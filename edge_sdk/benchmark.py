@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import resource
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edge_sdk.machine import describe_processor, installed_version
 from edge_sdk.pipeline import Pipeline
 from edge_sdk.records import Frame
 
@@ -60,21 +59,14 @@ def measure_pipelines(
 
 def describe_machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    cpu: dict[str, str] = {}
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        key, _, value = line.partition(":")
-        cpu.setdefault(key.strip(), value.strip())
-    flags = set((cpu.get("flags") or cpu.get("Features") or "").split())
-    wanted = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp")
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return {
-        "processor": cpu.get("model name", platform.machine()),
-        "usable_cores": len(os.sched_getaffinity(0)),
-        "features": sorted(flags.intersection(wanted)),
+        **describe_processor(),
         "governor": governor.read_text().strip() if governor.is_file() else None,
         "python": platform.python_version(),
         "versions": {
-            name: version(name) for name in ("numpy", "onnxruntime", "opencv-python-headless")
+            name: installed_version(name)
+            for name in ("numpy", "onnxruntime", "openvino", "opencv-python-headless")
         },
     }
 

@@ -78,7 +78,8 @@ def run_command(
     options = parser.parse_args(arguments)
     # One pool computes, the inference runtime's. Beside it numpy's would fight for the cores: the
     # slowest scores then take ten times as long. Read once, when numpy is imported: after this.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for library in ("OPENBLAS", "MKL", "BLIS", "VECLIB"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     try:
         return body(options)
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.console import add_common_arguments, print_json, run_command
+from edge_sdk.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,18 +34,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="file:VIDEO or dir:FOLDER with pictures (default: the clip that comes along)",
     )
     parser.add_argument(
-        "--engines", default="auto", metavar="NAME,...", help="engines to compare (default: auto)"
+        "--engines",
+        default="auto",
+        metavar="NAME,...",
+        help="engines to compare (default: auto); with --choose one, or auto for all",
     )
     parser.add_argument("--shots", type=int, default=4, metavar="K", help="references (default: 4)")
     parser.add_argument(
         "--frames", type=int, default=40, metavar="N", help="pictures (default: 40)"
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="times (default: 3)")
-    add_common_arguments(parser, "bundle", "device", "precision", "json", "verbose")
+    parser.add_argument(
+        "--choose",
+        action="store_true",
+        help="time every precision and engine that fits, keep the quickest faithful one for this "
+        "box in the state folder, and say why; --precision auto then means it",
+    )
+    add_common_arguments(
+        parser, "config", "bundle", "state", "device", "precision", "json", "verbose"
+    )
     return run_command(parser, _run, arguments)
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.choose:
+        return _choose(options)
     import tempfile
     from importlib.resources import files
     from pathlib import Path
@@ -85,6 +99,34 @@ def _run(options: argparse.Namespace) -> int:
         "machine": describe_machine(),
     }
     print_json(answer) if options.json else _print_table(answer)
+    return 0
+
+
+def _choose(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from edge_sdk.bundle.reader import open_bundle
+    from edge_sdk.choice import choice_path, choose_encoder
+    from edge_sdk.cli.settings import resolve_settings
+
+    if "," in options.engines:
+        raise ConfigError(f"--engines: with --choose expected one or auto, got {options.engines}")
+    options.engine = None if options.engines == "auto" else options.engines
+    config = resolve_settings(options)
+    bundle = open_bundle(config.bundle_path)
+    choice = choose_encoder(bundle, config.engine, config.state_dir)
+    path = choice_path(bundle, config.engine, config.state_dir)
+    if options.json:
+        print_json({**asdict(choice), "bundle_id": bundle.manifest.bundle_id, "kept": str(path)})
+        return 0
+    print(f"{'engine':<12} {'precision':<9} {'format':<9} {'ms p50':>8} {'p95':>8}  self-test")
+    for one in choice.measured:
+        times = [f"{ms:8.2f}" if ms is not None else f"{'-':>8}" for ms in (one.p50_ms, one.p95_ms)]
+        print(
+            f"{one.engine:<12} {one.precision:<9} {one.format:<9} {' '.join(times)}  "
+            f"{one.problem or 'passed'}"
+        )
+    print(f"chosen: {choice.engine} {choice.precision}: {choice.reason}\nkept in {path}")
     return 0
 
 

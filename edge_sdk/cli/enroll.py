@@ -115,11 +115,10 @@ def _add_arguments(parser: argparse.ArgumentParser, *, fewest: int, count: int) 
 
 
 def _run(options: argparse.Namespace, *, appends: bool = False) -> int:
-    from edge_sdk.bundle.reader import open_bundle
     from edge_sdk.capture.selector import open_source
+    from edge_sdk.choice import open_model
     from edge_sdk.enrollment import check_pictures, describe_finding
     from edge_sdk.errors import EdgeError
-    from edge_sdk.model import load_model
     from edge_sdk.pipeline import build_pipeline
     from edge_sdk.references import ReferenceStore, TokenCache
     from edge_sdk.selftest import run_self_test
@@ -132,7 +131,7 @@ def _run(options: argparse.Namespace, *, appends: bool = False) -> int:
     older = store.load_frames(camera.reference_set) if appends else []
     source = _source(options, config)
     open_source(source, pace="every").close()  # not there: said before the model is loaded
-    model = load_model(open_bundle(config.bundle_path), config.engine)
+    model = open_model(config)
     run_self_test(model)
     taken, is_asked = _take_frames(options, source)
     frames = [*older, *taken]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.cli.settings import resolve_settings
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import threading
 
     from edge_sdk.config import DeviceConfig
+    from edge_sdk.errors import SelfTestError
     from edge_sdk.model import Model
     from edge_sdk.pipeline import Pipeline
     from edge_sdk.records import Decision, Message
@@ -86,10 +87,11 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if not options.wait_camera:
         _check_cameras(config)
-    model, pipelines = _prepare(config)
+    model, pipelines, failure = _prepare(config, may_refuse=not options.once)
     if options.once:
         return _run_once(options, config, pipelines)
-    return _run_loop(options, config, model, pipelines)
+    status = _run_loop(options, config, model, pipelines)
+    return failure.exit_code if failure and status == 0 else status
 
 
 def _start_logging(level: str) -> None:
@@ -110,20 +112,32 @@ def _check_cameras(config: DeviceConfig) -> None:
         open_source(camera.source, source_id=camera.name).close()
 
 
-def _prepare(config: DeviceConfig) -> tuple[Model, dict[str, Pipeline]]:
-    """Load the bundle, show that it computes rightly here, and fit it to the references."""
-    from edge_sdk.bundle.reader import open_bundle
-    from edge_sdk.model import load_model
+def _prepare(
+    config: DeviceConfig, *, may_refuse: bool
+) -> tuple[Model, Mapping[str, Pipeline], SelfTestError | None]:
+    """Load the bundle, show that it computes rightly here, and fit it to the references.
+
+    Where it does not and ``may_refuse``, the pipelines answer every frame with a fault.
+    """
+    from edge_sdk.choice import open_model
+    from edge_sdk.errors import SelfTestError
     from edge_sdk.runtime.compose import build_pipelines
+    from edge_sdk.runtime.refusal import build_refusing_pipelines
     from edge_sdk.selftest import run_self_test
 
-    model = load_model(open_bundle(config.bundle_path), config.engine)
-    run_self_test(model)
-    return model, build_pipelines(model, config)
+    model = open_model(config)
+    try:
+        run_self_test(model)
+    except SelfTestError as error:
+        if not may_refuse:
+            raise
+        print(f"edge-run: error: {error}; every frame is a fault", file=sys.stderr)
+        return model, build_refusing_pipelines(model, config, str(error)), error
+    return model, build_pipelines(model, config), None
 
 
 def _run_once(
-    options: argparse.Namespace, config: DeviceConfig, pipelines: dict[str, Pipeline]
+    options: argparse.Namespace, config: DeviceConfig, pipelines: Mapping[str, Pipeline]
 ) -> int:
     from contextlib import closing
 
@@ -170,7 +184,7 @@ def _run_loop(
     options: argparse.Namespace,
     config: DeviceConfig,
     model: Model,
-    pipelines: dict[str, Pipeline],
+    pipelines: Mapping[str, Pipeline],
 ) -> int:
     import threading
     from contextlib import ExitStack
@@ -232,16 +246,17 @@ def _stop_on_signals(stop: threading.Event) -> list[int]:
     return caught
 
 
-def _announce(config: DeviceConfig, pipelines: dict[str, Pipeline], *, is_dry: bool) -> None:
+def _announce(config: DeviceConfig, pipelines: Mapping[str, Pipeline], *, is_dry: bool) -> None:
     goal = "nobody (--dry-run)" if is_dry else f"{config.mqtt.host}:{config.mqtt.port}"
     for camera in config.cameras:
         pipeline = pipelines[camera.name]
         threshold = pipeline.decider.threshold
         state = "provisional" if threshold.provisional else threshold.method
+        limit = "none" if threshold.method == "none" else f"{threshold.value:.4f} ({state})"
         print(
             f"{camera.name}: watching {camera.source}, "
             f"references {pipeline.reference_label or 'none'}, "
-            f"threshold {threshold.value:.4f} ({state}), alerts to {goal}",
+            f"threshold {limit}, alerts to {goal}",
             file=sys.stderr,
         )
 

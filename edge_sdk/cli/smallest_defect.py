@@ -43,9 +43,8 @@ def positive(text: str) -> float:
 
 def examine(options: argparse.Namespace, config: DeviceConfig, camera: CameraConfig) -> int:
     """Examine the enrolled set; exit code 8 where it is not suitable."""
-    from edge_sdk.bundle.reader import open_bundle
+    from edge_sdk.choice import open_model
     from edge_sdk.errors import GateError
-    from edge_sdk.model import load_model
     from edge_sdk.pipeline import build_pipeline
     from edge_sdk.references import ReferenceStore, TokenCache
     from edge_sdk.selftest import run_self_test
@@ -53,7 +52,7 @@ def examine(options: argparse.Namespace, config: DeviceConfig, camera: CameraCon
 
     scale: float | None = options.mm_per_px
     references = ReferenceStore(config.state_dir, camera.name).load(camera.reference_set)
-    model = load_model(open_bundle(config.bundle_path), config.engine)
+    model = open_model(config)
     run_self_test(model)
     pipeline = build_pipeline(model, camera, references, TokenCache(config.state_dir))
     must_see = None if options.must_see is None else options.must_see / (scale or 1.0)

@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edge_sdk.engines.compiled import CompiledCache
 from edge_sdk.engines.tensors import TensorSpec, check_tensors, one_line
 from edge_sdk.errors import EngineError
 
@@ -65,6 +66,7 @@ class OnnxRuntimeEngine:
         device: ``cpu`` or ``cuda``.
         precision: what the graph was written in; onnxruntime computes a graph as written.
         threads: compute threads, the calling one included.
+        cache: where the optimized graph is kept; None: nowhere.
 
     Raises:
         EngineError: the file is no graph that this onnxruntime can run, or the device is not
@@ -76,7 +78,14 @@ class OnnxRuntimeEngine:
     device: str
 
     def __init__(
-        self, *, model: bytes, weights: bytes | None, device: str, precision: str, threads: int
+        self,
+        *,
+        model: bytes,
+        weights: bytes | None,
+        device: str,
+        precision: str,
+        threads: int,
+        cache: CompiledCache | None = None,
     ) -> None:
         if weights is not None:
             raise EngineError(
@@ -96,10 +105,14 @@ class OnnxRuntimeEngine:
                 f"engine onnxruntime: device {device}: this build has no {provider}, "
                 f"only {', '.join(available)}"
             )
+        providers = [(provider, dict(provider_options))]
         try:
-            session = onnxruntime.InferenceSession(
-                model, _session_options(threads), providers=[(provider, dict(provider_options))]
-            )
+            # Other providers compile for themselves; their graphs cannot be written down.
+            if cache is None or device != "cpu":
+                options = _session_options(threads)
+                session = onnxruntime.InferenceSession(model, options, providers=providers)
+            else:
+                session = _open_cached(model, threads, providers, cache)
         except _RUNTIME_ERRORS as error:
             raise EngineError(f"engine onnxruntime: cannot load: {one_line(error)}") from error
         # onnxruntime goes on with the CPU where a provider does not start, or fails later.
@@ -134,6 +147,33 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Free the graph; may be called twice."""
         self._session = None
+
+
+def _open_cached(
+    model: bytes, threads: int, providers: list[tuple[str, dict[str, str]]], cache: CompiledCache
+) -> onnxruntime.InferenceSession:
+    """A session over the graph as it was optimized for this processor at an earlier start."""
+    key = cache.key(model, None, library="onnxruntime", version=onnxruntime.__version__)
+    optimized = cache.read(key)
+    if optimized is not None:
+        options = _session_options(threads)
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            return onnxruntime.InferenceSession(optimized, options, providers=providers)
+        except _RUNTIME_ERRORS:
+            cache.discard(key)
+    options = _session_options(threads)
+    scratch = cache.scratch(key)
+    if scratch is None:
+        return onnxruntime.InferenceSession(model, options, providers=providers)
+    options.optimized_model_filepath = str(scratch)
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=providers)
+        if scratch.is_file():
+            cache.write(key, scratch.read_bytes())
+    finally:
+        scratch.unlink(missing_ok=True)
+    return session
 
 
 def _session_options(threads: int) -> onnxruntime.SessionOptions:

@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edge_sdk.engines.compiled import CompiledCache
 from edge_sdk.engines.tensors import TensorSpec, check_tensors, one_line
 from edge_sdk.errors import EngineError
 
@@ -52,8 +53,9 @@ class OpenVinoEngine:
         weights: an IR's ``.bin``; None for ONNX.
         device: ``cpu``, ``gpu`` or ``npu``.
         precision: what the graph was written in: ``fp32``, ``fp16`` or ``int8``; OpenVINO is held
-            to it.
+            to it, save that a processor without fp16 computes in fp32, which holds all of it.
         threads: compute threads; means nothing on ``gpu`` and ``npu``.
+        cache: where the compiled graph is kept; None: nowhere.
 
     Raises:
         EngineError: the file is no graph that this OpenVINO can run, or the device is not there,
@@ -65,7 +67,14 @@ class OpenVinoEngine:
     device: str
 
     def __init__(
-        self, *, model: bytes, weights: bytes | None, device: str, precision: str, threads: int
+        self,
+        *,
+        model: bytes,
+        weights: bytes | None,
+        device: str,
+        precision: str,
+        threads: int,
+        cache: CompiledCache | None = None,
     ) -> None:
         if device not in _DEVICES:
             raise EngineError(
@@ -78,13 +87,20 @@ class OpenVinoEngine:
                 f"engine openvino: device {device}: this machine has no {plugin}, "
                 f"only {', '.join(available)}"
             )
+        capabilities = core.get_property(plugin, "OPTIMIZATION_CAPABILITIES")
         hint = _PRECISION_HINTS[precision]
+        if hint == "f16" and "FP16" not in capabilities:
+            # Left to itself such a processor takes bf16, with 8 bits of a number's 11: an fp16
+            # graph is computed in fp32 instead, which holds everything that fp16 does.
+            hint = "f32"
         properties = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
         if plugin == "CPU":  # the other plugins refuse these keys
             properties |= {"INFERENCE_NUM_THREADS": str(threads), "NUM_STREAMS": "1"}
         try:
-            graph = core.read_model(model, b"" if weights is None else weights)
-            compiled = core.compile_model(graph, plugin, properties)
+            kept = cache if "EXPORT_IMPORT" in capabilities else None
+            compiled = _compile(
+                core, model, weights, plugin=plugin, properties=properties, cache=kept
+            )
             used_devices = compiled.get_property("EXECUTION_DEVICES")
             used_precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
             self._specs = tuple(_spec(port) for port in compiled.inputs)
@@ -125,6 +141,35 @@ class OpenVinoEngine:
     def close(self) -> None:
         """Free the graph; may be called twice."""
         self._request = None
+
+
+def _compile(
+    core: openvino.Core,
+    model: bytes,
+    weights: bytes | None,
+    *,
+    plugin: str,
+    properties: Mapping[str, str],
+    cache: CompiledCache | None,
+) -> openvino.CompiledModel:
+    """Compile a graph, or take it as it was compiled at an earlier start."""
+    key = ""
+    if cache is not None:
+        key = cache.key(
+            model, weights, library="openvino", version=openvino.__version__,
+            device=plugin, **properties,
+        )  # fmt: skip
+        compiled_before = cache.read(key)
+        if compiled_before is not None:
+            try:
+                return core.import_model(compiled_before, plugin, dict(properties))
+            except RuntimeError:
+                cache.discard(key)
+    graph = core.read_model(model, b"" if weights is None else weights)
+    compiled = core.compile_model(graph, plugin, dict(properties))
+    if cache is not None:
+        cache.write(key, compiled.export_model().getvalue())
+    return compiled
 
 
 def _spec(port: openvino.ConstOutput) -> TensorSpec:

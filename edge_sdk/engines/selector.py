@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Any, Protocol
 
+from edge_sdk.engines.compiled import CompiledCache
 from edge_sdk.errors import EngineError
 from edge_sdk.protocols import InferenceEngine
 
@@ -33,6 +34,7 @@ def open_engine(
     device: str,
     precision: str,
     threads: int,
+    cache: CompiledCache | None = None,
 ) -> InferenceEngine:
     """Load a graph.
 
@@ -44,6 +46,8 @@ def open_engine(
         device: where to run, for example ``cpu``; never silently replaced by another.
         precision: what the graph was written in: ``fp32``, ``fp16`` or ``int8``.
         threads: compute threads, 1 or more.
+        cache: where our own engines keep compiled graphs; None: nowhere. Engines of other
+            distributions keep their own.
 
     Raises:
         EngineError: no such engine, its package is missing, or it cannot run the graph there.
@@ -52,22 +56,25 @@ def open_engine(
         raise EngineError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision}")
     if threads < 1:
         raise EngineError(f"threads: expected 1 or more, got {threads}")
-    factory: EngineFactory
+    given: dict[str, Any] = {
+        "model": model,
+        "weights": weights,
+        "device": device,
+        "precision": precision,
+        "threads": threads,
+    }
     match name:
         case "auto" | "onnxruntime":
             with _needing("onnxruntime", "pip install onnxruntime"):
                 # Inside the arm, so that an engine nobody asked for is never loaded.
                 from edge_sdk.engines.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415 - above
-            factory = OnnxRuntimeEngine
+            return OnnxRuntimeEngine(**given, cache=cache)
         case "openvino":
             with _needing("openvino", 'pip install "edge-inspection-sdk[openvino]"'):
                 from edge_sdk.engines.openvino import OpenVinoEngine  # noqa: PLC0415 - above
-            factory = OpenVinoEngine
+            return OpenVinoEngine(**given, cache=cache)
         case _:
-            factory = _third_party(name)
-    return factory(
-        model=model, weights=weights, device=device, precision=precision, threads=threads
-    )
+            return _third_party(name)(**given)
 
 
 @contextmanager

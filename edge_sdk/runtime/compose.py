@@ -34,14 +34,14 @@ def build_pipelines(model: Model, config: DeviceConfig) -> dict[str, Pipeline]:
         camera.name: build_pipeline(
             model,
             camera,
-            _load_references(model, camera, ReferenceStore(config.state_dir, camera.name)),
+            load_references(model, camera, ReferenceStore(config.state_dir, camera.name)),
             cache,
         )
         for camera in config.cameras
     }
 
 
-def _load_references(
+def load_references(
     model: Model, camera: CameraConfig, store: ReferenceStore
 ) -> ReferenceSet | None:
     """The camera's set; None where nothing was enrolled nor asked for, and nothing need be."""

@@ -24,7 +24,7 @@ from edge_sdk.config.model import (
     SpoolConfig,
     TlsConfig,
 )
-from edge_sdk.config.secrets import read_mqtt_password, read_secret
+from edge_sdk.config.secrets import read_camera_password, read_mqtt_password, read_secret
 from edge_sdk.config.tls import build_tls_context
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "default_config",
     "load_config",
     "override_config",
+    "read_camera_password",
     "read_mqtt_password",
     "read_secret",
 ]

@@ -6,9 +6,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
-from edge_sdk.config.base import Group, Name, refusal, repeated
+from edge_sdk.config.base import EnvironmentName, Group, Name, SettingPath, refusal, repeated
 from edge_sdk.config.polygon import polygon_fault
-from edge_sdk.config.source import is_camera_source, normalised_source
+from edge_sdk.config.source import is_camera_source, normalised_source, takes_credentials
 from edge_sdk.records import Box
 
 Pixel: TypeAlias = Annotated[int, Field(ge=0, le=16384)]
@@ -141,7 +141,17 @@ class CameraConfig(Group):
         AfterValidator(normalised_source),
     ]
     """Where pictures come from: a camera's number in quotes ("0"), `/dev/v4l/by-id/...`,
-    `file:video.mp4` or `dir:folder`."""
+    `rtsp://host/path`, `http://host/path`, `gst:pipeline`, `genicam:name`, `file:video.mp4` or
+    `dir:folder`. Never with a password in it."""
+    username: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """User name at a network camera."""
+    password_file: SettingPath | None = None
+    """File that holds the camera's password, readable by its owner only. `$CREDENTIALS_DIRECTORY`
+    is searched first."""
+    password_env: EnvironmentName | None = None
+    """Environment variable that holds the camera's password, instead of a file."""
+    rtsp_transport: Literal["tcp", "udp"] = "tcp"
+    """How the pictures of an rtsp camera travel. `tcp`: none is lost on the way."""
     pace: Literal["every", "realtime"] | None = None
     """For files and folders only. `every`: each picture, as fast as it can be judged; that is
     the default. `realtime`: as a camera would, the newest picture wins."""
@@ -176,6 +186,21 @@ class CameraConfig(Group):
     def _pace_is_for_files(self) -> CameraConfig:
         if self.pace is not None and is_camera_source(self.source):
             raise refusal("expected only where the source is a file or folder", "pace")
+        return self
+
+    @model_validator(mode="after")
+    def _credentials_belong_to_a_network_camera(self) -> CameraConfig:
+        given = [
+            key
+            for key in ("username", "password_file", "password_env")
+            if getattr(self, key) is not None
+        ]
+        if given and not takes_credentials(self.source):
+            raise refusal("expected only where the source is rtsp, http or gst", given[0])
+        if self.password_file is not None and self.password_env is not None:
+            raise refusal("expected password_file or password_env, got both", "password_env")
+        if given and "username" not in given and "{password}" not in self.source:
+            raise refusal("expected username beside it, got none", given[0])
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from edge_sdk.config.camera import CameraConfig
 from edge_sdk.config.model import MqttConfig
 from edge_sdk.errors import ConfigError
 
@@ -26,6 +27,18 @@ def read_mqtt_password(mqtt: MqttConfig) -> SecretStr | None:
     if mqtt.password_file is None and mqtt.password_env is None:
         return None
     return read_secret("mqtt", file=mqtt.password_file, environment=mqtt.password_env)
+
+
+def read_camera_password(camera: CameraConfig) -> SecretStr | None:
+    """Read a network camera's password; None where the device file names none.
+
+    Raises:
+        ConfigError: it is named but cannot be had, or others may read it.
+    """
+    if camera.password_file is None and camera.password_env is None:
+        return None
+    owner = f"camera {camera.name}"
+    return read_secret(owner, file=camera.password_file, environment=camera.password_env)
 
 
 def read_secret(owner: str, *, file: Path | None, environment: str | None) -> SecretStr:

@@ -6,43 +6,83 @@ import re
 
 from pydantic import ValidationInfo
 
+from edge_sdk.config.address import is_address, parse_address
 from edge_sdk.config.base import absolute_path, refusal
 from edge_sdk.config.redaction import may_hold_secret, show_value
+from edge_sdk.errors import ConfigError
 
 _NUMBER = re.compile(r"[0-9]{1,3}")
 _NODE = re.compile(r"/dev/(?!shm/)(?!.*\.\.)[A-Za-z0-9._:@+,/=-]+")
 _FILE = re.compile(r"(?P<kind>file:|dir:)?(?P<path>.+)")
+_PIPELINE = re.compile(r"gst:\s*[a-z].*", re.IGNORECASE | re.DOTALL)
+_GENICAM = re.compile(r"(aravis|genicam):[A-Za-z0-9 ._:()-]{0,120}")
+# What says where a secret goes, and is none.
+_PLACE = re.compile(r"[A-Za-z_-]+\s*=\s*\"?\{(password|username)\}\"?")
 # Whatever else has a scheme would be taken for an address by a media library.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _KINDS = (
-    'a camera ("0" or /dev/v4l/by-id/...), a video (file:part.mp4) or a folder of pictures '
-    "(dir:pictures)"
+    'a camera ("0" or /dev/v4l/by-id/...), a network camera (rtsp://HOST/PATH, http://HOST/PATH), '
+    "gst:PIPELINE, genicam:NAME, a video (file:part.mp4) or a folder of pictures (dir:pictures)"
+)
+_CREDENTIALS = (
+    "expected an address without user and password: set username, and password_file or "
+    "password_env, beside it ({password} stands for it where it belongs inside)"
 )
 
 
 def is_camera_source(source: str) -> bool:
     """True for a camera, False for a video file or a folder of pictures."""
-    return _NUMBER.fullmatch(source) is not None or _NODE.fullmatch(source) is not None
+    return (
+        _NUMBER.fullmatch(source) is not None
+        or _NODE.fullmatch(source) is not None
+        or takes_credentials(source)
+        or _GENICAM.fullmatch(source) is not None
+    )
+
+
+def takes_credentials(source: str) -> bool:
+    """True for a source that may need a user and a password."""
+    return is_address(source) or _PIPELINE.fullmatch(source) is not None
+
+
+def shown_source(source: str) -> str:
+    """A source as a message may say it: an address without its query, where some have secrets."""
+    return parse_address(source).shown if is_address(source) else source
 
 
 def normalised_source(source: str, info: ValidationInfo) -> str:
     """Check a source and make the path in it absolute.
 
     Args:
-        source: a camera's number or node, ``file:PATH``, ``dir:PATH``, or a path that shows as
-            one by its ``/`` or ``.``.
+        source: a camera's number or node, an address, ``gst:PIPELINE``, ``genicam:NAME``,
+            ``file:PATH``, ``dir:PATH``, or a path that shows as one by its ``/`` or ``.``.
         info: validation context with the folder of the device file.
 
     Raises:
         PydanticCustomError: it is none of these. An address with a password in it never passes.
     """
+    if takes_credentials(source):
+        return _without_secret(source)
     if is_camera_source(source):
         return source
     match = _FILE.fullmatch(source)
     kind, path = (match["kind"] or "", match["path"]) if match is not None else ("", "")
     is_path = bool(kind) or (("/" in path or "." in path) and not may_hold_secret(path))
-    is_address = _SCHEME.match(path) or path.startswith(("//", "/dev/../"))
-    if not is_path or is_address:
-        note = "; network cameras are not read by this version" if "://" in source else ""
-        raise refusal(f"expected {_KINDS}, got {show_value(source)}{note}")
+    is_other_address = _SCHEME.match(path) or path.startswith(("//", "/dev/../"))
+    if not is_path or is_other_address:
+        raise refusal(f"expected {_KINDS}, got {show_value(source)}")
     return f"{kind}{absolute_path(path, info)}"
+
+
+def _without_secret(source: str) -> str:
+    if may_hold_secret(_PLACE.sub("", source)):
+        raise refusal(_CREDENTIALS)
+    if is_address(source):
+        try:
+            parse_address(source)
+        except ConfigError as error:
+            problem = str(error).removeprefix("camera: ")
+        else:
+            return source
+        raise refusal(problem)
+    return source

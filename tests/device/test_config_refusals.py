@@ -241,8 +241,6 @@ def test_quotes_make_a_text_of_any_word(tmp_path: Path) -> None:
                 'cameras[0].source: expected a camera ("0" or /dev/v4l/by-id/...)',
             )
             for source in (
-                "rtsp://user:hunter2@host/s",
-                "http://169.254.1.1/",
                 "concat:a|b",
                 "-i",
                 "file:///etc/passwd",
@@ -255,6 +253,35 @@ def test_quotes_make_a_text_of_any_word(tmp_path: Path) -> None:
                 "dir:rtsp://host/s",
                 "1234",
             )
+        ),
+        *(
+            (
+                f"cameras: [{{name: a, source: »'{source}'}}]\n",
+                "cameras[0].source: expected an address without user and password: set username",
+            )
+            for source in (
+                "rtsp://user:hunter2@host/s",
+                "rtsp://user@host/s",
+                "http://host/s?user=a&password=hunter2",
+                "gst:rtspsrc location=rtsp://host/s user-pw=hunter2",
+                "gst:rtspsrc location=rtsp://user:hunter2@host/s",
+            )
+        ),
+        (
+            "cameras: [{name: a, source: »'rtsp://host:99999/s'}]\n",
+            "cameras[0].source: expected a port from 1 to 65535",
+        ),
+        (
+            "cameras: [{name: a, source: '0', username: »me}]\n",
+            "cameras[0].username: expected only where the source is rtsp, http or gst",
+        ),
+        (
+            "cameras: [{name: a, source: 'rtsp://h/s', password_env: »P}]\n",
+            "cameras[0].password_env: expected username beside it, got none",
+        ),
+        (
+            "cameras: [{name: a, source: 'rtsp://h/', password_file: p, password_env: »P}]\n",
+            "cameras[0].password_env: expected password_file or password_env, got both",
         ),
         (
             "cameras: [{name: a, source: '0', pace: »every}]\n",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from edge_sdk.capture.spec import SourceSpec
+from edge_sdk.config.address import Address, parse_address
 from edge_sdk.errors import ConfigError
 from edge_sdk.protocols import FrameSource
 
@@ -23,33 +25,69 @@ def build_reader(spec: SourceSpec) -> FrameSource:
     Raises:
         ConfigError: no installed package offers this kind, or it cannot be loaded.
     """
-    # Imported in the arms, so that only what is asked for is loaded.
+    if spec.kind in {"file", "dir"}:
+        return _build_file_reader(spec)
+    if spec.kind in {"camera", "rtsp", "http", "gst", "genicam"}:
+        return _build_camera_reader(spec)
+    return _third_party(spec.kind)(spec)
+
+
+# Imported in the arms, so that only what is asked for is loaded.
+
+
+def _build_file_reader(spec: SourceSpec) -> FrameSource:
+    if spec.kind == "file":
+        from edge_sdk.capture.video import VideoSource  # noqa: PLC0415 - above
+
+        return VideoSource(
+            Path(spec.place),
+            source_id=spec.source_id,
+            pace=spec.pace,
+            frames_per_second=spec.frames_per_second,
+        )
+    from edge_sdk.capture.folder import FolderSource  # noqa: PLC0415 - above
+
+    rate = spec.frames_per_second
+    return FolderSource(
+        Path(spec.place),
+        source_id=spec.source_id,
+        pace=spec.pace,
+        frames_per_second=_FOLDER_FRAMES_PER_SECOND if rate is None else rate,
+    )
+
+
+def _build_camera_reader(spec: SourceSpec) -> FrameSource:
     match spec.kind:
-        case "camera":
+        case "rtsp":
+            from edge_sdk.capture.rtsp import RtspSource  # noqa: PLC0415 - above
+
+            return RtspSource(_address(spec), source_id=spec.source_id, transport=spec.transport)
+        case "http":
+            from edge_sdk.capture.http_camera import HttpSource  # noqa: PLC0415 - above
+
+            return HttpSource(_address(spec), source_id=spec.source_id)
+        case "gst":
+            from edge_sdk.capture.gstreamer import GStreamerSource  # noqa: PLC0415 - above
+
+            return GStreamerSource(
+                spec.place,
+                source_id=spec.source_id,
+                username=spec.username,
+                password=spec.password,
+            )
+        case "genicam":
+            from edge_sdk.capture.genicam import GenicamSource  # noqa: PLC0415 - above
+
+            return GenicamSource(spec.place, source_id=spec.source_id)
+        case _:
             from edge_sdk.capture.webcam import WebcamSource  # noqa: PLC0415 - above
 
             return WebcamSource(Path(spec.place), source_id=spec.source_id)
-        case "file":
-            from edge_sdk.capture.video import VideoSource  # noqa: PLC0415 - above
 
-            return VideoSource(
-                Path(spec.place),
-                source_id=spec.source_id,
-                pace=spec.pace,
-                frames_per_second=spec.frames_per_second,
-            )
-        case "dir":
-            from edge_sdk.capture.folder import FolderSource  # noqa: PLC0415 - above
 
-            rate = spec.frames_per_second
-            return FolderSource(
-                Path(spec.place),
-                source_id=spec.source_id,
-                pace=spec.pace,
-                frames_per_second=_FOLDER_FRAMES_PER_SECOND if rate is None else rate,
-            )
-        case name:
-            return _third_party(name)(spec)
+def _address(spec: SourceSpec) -> Address:
+    address = parse_address(spec.place)
+    return replace(address, username=spec.username, password=spec.password)
 
 
 def is_offered(name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_sdk.cli import smallest_defect
 from edge_sdk.cli.enroll_sets import list_main, undo_main
-from edge_sdk.cli.settings import resolve_settings
+from edge_sdk.cli.settings import resolve_settings, source_and_credentials
 from edge_sdk.console import add_common_arguments, print_json, run_command
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def _add_arguments(parser: argparse.ArgumentParser, *, fewest: int, count: int) 
     parser.add_argument(
         "--camera",
         metavar="SOURCE",
-        help="0, /dev/v4l/by-id/..., file:VIDEO, dir:FOLDER; beside --config also a camera's name",
+        help="0, /dev/v4l/by-id/..., rtsp://..., http://..., gst:PIPELINE, genicam:NAME, "
+        "file:VIDEO, dir:FOLDER; beside --config also a camera's name",
     )
     parser.add_argument(
         "--from",
@@ -115,12 +116,13 @@ def _add_arguments(parser: argparse.ArgumentParser, *, fewest: int, count: int) 
 
 
 def _run(options: argparse.Namespace, *, appends: bool = False) -> int:
-    from edge_sdk.capture.selector import open_source
     from edge_sdk.choice import open_model
+    from edge_sdk.config.source import shown_source
     from edge_sdk.enrollment import check_pictures, describe_finding
     from edge_sdk.errors import EdgeError
     from edge_sdk.pipeline import build_pipeline
     from edge_sdk.references import ReferenceStore, TokenCache
+    from edge_sdk.runtime.compose import open_camera
     from edge_sdk.selftest import run_self_test
 
     config = resolve_settings(options)
@@ -129,19 +131,19 @@ def _run(options: argparse.Namespace, *, appends: bool = False) -> int:
         return smallest_defect.examine(options, config, camera)
     store = ReferenceStore(config.state_dir, camera.name)
     older = store.load_frames(camera.reference_set) if appends else []
-    source = _source(options, config)
-    open_source(source, pace="every").close()  # not there: said before the model is loaded
+    origin = _origin(options, config)
+    open_camera(origin).close()  # not there: said before the model is loaded
     model = open_model(config)
     run_self_test(model)
-    taken, is_asked = _take_frames(options, source)
+    taken, is_asked = _take_frames(options, origin)
     frames = [*older, *taken]
     findings = check_pictures(frames, keeps_refused=options.keep_refused or is_asked)
-    frames, odd = _settle_odd(options, model, camera, frames, source, is_asked=is_asked)
+    frames, odd = _settle_odd(options, model, camera, frames, origin, is_asked=is_asked)
     findings += odd
     for finding in findings if not is_asked else ():
         print(f"doubtful: {describe_finding(finding, frames[finding.picture - 1])}",
               file=sys.stderr)  # fmt: skip
-    references = store.save(camera.reference_set, frames, source=source)
+    references = store.save(camera.reference_set, frames, source=shown_source(origin.source))
     try:
         pipeline = build_pipeline(model, camera, references, TokenCache(config.state_dir))
     except EdgeError:
@@ -178,25 +180,28 @@ def one_camera(config: DeviceConfig) -> CameraConfig:
     return config.cameras[0]
 
 
-def _source(options: argparse.Namespace, config: DeviceConfig) -> str:
-    """Where the pictures come from; checked as a camera's source is."""
+def _origin(options: argparse.Namespace, config: DeviceConfig) -> CameraConfig:
+    """Where the pictures come from: the camera, or what ``--from`` says in its place."""
     from edge_sdk.config import override_config
 
+    camera = config.cameras[0].model_copy(update={"pace": None})
     if options.source is None:
-        return config.cameras[0].source
-    checked = override_config(config, {("cameras", 0, "source"): options.source})
-    return checked.cameras[0].source
+        return camera
+    values = camera.model_dump(mode="json")
+    values.update(username=None, password_file=None, password_env=None)
+    changed = source_and_credentials(values, options.source)
+    return override_config(config, {("cameras",): [changed]}).cameras[0]
 
 
-def _take_frames(options: argparse.Namespace, source: str) -> tuple[list[Frame], bool]:
+def _take_frames(options: argparse.Namespace, origin: CameraConfig) -> tuple[list[Frame], bool]:
     """The pictures, and whether a person at the terminal judged them."""
-    from edge_sdk.capture.selector import open_source
     from edge_sdk.cli.operator import TerminalOperator, TimedOperator
     from edge_sdk.config.source import is_camera_source
     from edge_sdk.enrollment import choose_frames, guide_frames, pick_frames
+    from edge_sdk.runtime.compose import open_camera
 
-    opened = open_source(source, pace="every")
-    if is_camera_source(source):
+    opened = open_camera(origin)
+    if is_camera_source(origin.source):
         if options.every is None and sys.stdin.isatty() and sys.stderr.isatty():
             asking = TerminalOperator(options.count)
             return guide_frames(opened, count=options.count, operator=asking), True
@@ -220,15 +225,15 @@ def _settle_odd(
     model: Model,
     camera: CameraConfig,
     frames: list[Frame],
-    source: str,
+    origin: CameraConfig,
     *,
     is_asked: bool,
 ) -> tuple[list[Frame], list[Finding]]:
     """Find pictures unlike their fellows; at a terminal, each is taken again until it is kept."""
-    from edge_sdk.capture.selector import open_source
     from edge_sdk.cli.operator import TerminalOperator
     from edge_sdk.enrollment import guide_frames, score_fellows
     from edge_sdk.picture_checks import check_fellows
+    from edge_sdk.runtime.compose import open_camera
 
     kept: set[int] = set()
     while True:
@@ -242,7 +247,7 @@ def _settle_odd(
         if operator.keeps(1, [finding]):
             kept.add(finding.picture)
             continue
-        (again,) = guide_frames(open_source(source, pace="every"), count=1, operator=operator)
+        (again,) = guide_frames(open_camera(origin), count=1, operator=operator)
         frames = [*frames[: finding.picture - 1], again, *frames[finding.picture :]]
 
 

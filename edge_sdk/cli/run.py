@@ -24,6 +24,7 @@ EXIT_ANOMALY = 10
 
 _EXAMPLES = """examples:
   edge-run --camera 0                                  first camera, built-in bundle, local broker
+  edge-run --camera rtsp://admin@10.0.0.9/stream       password in $EDGE_CAMERA_PASSWORD
   edge-run --camera file:line.mp4 --pace realtime      a recording, as a camera would give it
   edge-run --config press.yaml --wait-camera           as a service
   edge-run --camera dir:parts --once --json            one picture, one answer
@@ -42,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--camera",
         metavar="SOURCE",
-        help="0, /dev/v4l/by-id/..., file:VIDEO, dir:FOLDER; beside --config also a camera's name",
+        help="0, /dev/v4l/by-id/..., rtsp://..., http://..., gst:PIPELINE, genicam:NAME, "
+        "file:VIDEO, dir:FOLDER; beside --config also a camera's name",
     )
     add_common_arguments(
         parser, "config", "bundle", "state", "engine", "device", "precision", "json", "verbose"
@@ -106,10 +108,10 @@ def _start_logging(level: str) -> None:
 
 def _check_cameras(config: DeviceConfig) -> None:
     """A camera that is not there is said at once: before the model is loaded or a broker asked."""
-    from edge_sdk.capture.selector import open_source
+    from edge_sdk.runtime.compose import open_camera
 
     for camera in config.cameras:
-        open_source(camera.source, source_id=camera.name).close()
+        open_camera(camera).close()
 
 
 def _prepare(
@@ -150,7 +152,7 @@ def _run_once(
         with closing(open_camera(camera)) as source:
             frame = next(iter(source.frames()), None)
             if frame is None:
-                raise CaptureError(f"{camera.source}: ended before its first frame")
+                raise CaptureError(f"{camera.name}: ended before its first frame")
             decision = pipelines[camera.name].inspect(frame)
         answers.append({"camera": camera.name, **_describe(decision)})
         is_anomalous |= decision.verdict == "anomalous"
@@ -247,14 +249,17 @@ def _stop_on_signals(stop: threading.Event) -> list[int]:
 
 
 def _announce(config: DeviceConfig, pipelines: Mapping[str, Pipeline], *, is_dry: bool) -> None:
+    from edge_sdk.config.source import shown_source
+
     goal = "nobody (--dry-run)" if is_dry else f"{config.mqtt.host}:{config.mqtt.port}"
     for camera in config.cameras:
         pipeline = pipelines[camera.name]
         threshold = pipeline.decider.threshold
+        shown = shown_source(camera.source)
         state = "provisional" if threshold.provisional else threshold.method
         limit = "none" if threshold.method == "none" else f"{threshold.value:.4f} ({state})"
         print(
-            f"{camera.name}: watching {camera.source}, "
+            f"{camera.name}: watching {shown}, "
             f"references {pipeline.reference_label or 'none'}, "
             f"threshold {limit}, alerts to {goal}",
             file=sys.stderr,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.errors import ConfigError
@@ -10,6 +11,8 @@ from edge_sdk.errors import ConfigError
 if TYPE_CHECKING:
     from edge_sdk.config import DeviceConfig
 
+PASSWORD_VARIABLE = "EDGE_CAMERA_PASSWORD"  # noqa: S105 - where one is
+"""Environment variable with the password of the camera named on the command line."""
 _CAMERA_OPTIONS = {"pace": "pace", "references": "reference_set"}
 _PATH_OPTIONS = {"bundle": "bundle", "state": "state_dir"}
 _ENGINE_OPTIONS = {"engine": "name", "device": "device", "precision": "precision"}
@@ -67,7 +70,31 @@ def _choose_camera(
         if len(cameras) > 1:
             names = ", ".join(camera["name"] for camera in cameras)
             raise ConfigError(f"--camera: expected one of {names}, got {wanted!r}")
-    return [{**cameras[0], "source": wanted}]
+    return [source_and_credentials(cameras[0], wanted)]
+
+
+def source_and_credentials(camera: dict[str, Any], source: str) -> dict[str, Any]:
+    """A camera's settings with another source; what the address says of a user is kept apart.
+
+    A password goes on in this process's environment, where only its own user can see it.
+    """
+    from edge_sdk.config.address import is_address, parse_address
+
+    changed = {**camera, "source": source}
+    if not is_address(source):
+        if "{password}" in source and PASSWORD_VARIABLE in os.environ:
+            changed["password_env"] = PASSWORD_VARIABLE
+        return changed
+    address = parse_address(source)
+    changed["source"] = address.location
+    if address.password is not None:
+        os.environ[PASSWORD_VARIABLE] = address.password
+    if address.username is not None:
+        changed["username"] = address.username
+        changed["password_file"] = None
+    if PASSWORD_VARIABLE in os.environ and (address.username is not None or address.has_places):
+        changed["password_env"] = PASSWORD_VARIABLE
+    return changed
 
 
 def _trigger(text: str) -> dict[str, Any]:

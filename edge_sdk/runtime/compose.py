@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
+from edge_sdk.capture.reachability import find_probe
 from edge_sdk.capture.selector import open_source
-from edge_sdk.config import CameraConfig, DeviceConfig
+from edge_sdk.config import CameraConfig, DeviceConfig, read_camera_password
 from edge_sdk.config.source import is_camera_source
 from edge_sdk.errors import CaptureError
 from edge_sdk.model import Model
@@ -19,6 +20,11 @@ from edge_sdk.runtime.feed import FrameFeed
 from edge_sdk.runtime.station import Station
 
 _USUAL_SET = CameraConfig.model_fields["reference_set"].default
+_PROBED_PAUSE_SECONDS = (1.0, 30.0)
+_BLIND_PAUSE_SECONDS = (1.0, 3.0)
+"""(first, longest) pause between attempts at a camera. One that cannot be asked whether it is back
+must be tried more often, to be seen within seconds of its return."""
+
 DecisionListener = Callable[[str, Decision], None]
 """Told the camera's name and each decision."""
 
@@ -55,8 +61,17 @@ def open_camera(camera: CameraConfig) -> FrameSource:
 
     Raises:
         CaptureError: it is not there.
+        ConfigError: its password cannot be had.
     """
-    return open_source(camera.source, pace=camera.pace or "every", source_id=camera.name)
+    password = read_camera_password(camera)
+    return open_source(
+        camera.source,
+        pace=camera.pace or "every",
+        source_id=camera.name,
+        username=camera.username,
+        password=password.get_secret_value() if password is not None else None,
+        transport=camera.rtsp_transport,
+    )
 
 
 def build_stations(
@@ -92,12 +107,15 @@ def build_stations(
         raise
     stations = []
     for camera in config.cameras:
+        is_there = find_probe(camera.source)
         feed = FrameFeed(
             camera.name,
             _opener(camera),
             keeps="every" if camera.reads_every_frame else "newest",
             reopens=is_camera_source(camera.source),
             on_news=news.set,
+            pause_seconds=_PROBED_PAUSE_SECONDS if is_there else _BLIND_PAUSE_SECONDS,
+            is_there=is_there,
         )
         stations.append(
             Station(

@@ -15,6 +15,8 @@ from edge_sdk.protocols import FrameSource
 from edge_sdk.records import Frame
 
 _CLOSE_SECONDS = 5.0
+_ASK_SECONDS = 1.0
+"""From one question whether a lost camera is back to the next."""
 
 
 class FrameFeed:
@@ -29,6 +31,8 @@ class FrameFeed:
         reopens: True for cameras, which may come back; False for files, whose failure is final.
         on_news: called from the thread when there is a frame, a failure or the end.
         pause_seconds: (first, longest) pause between two attempts; jitter takes off up to half.
+        is_there: tells within about a second whether the camera answers. Asked during a pause,
+            which ends when the camera comes back.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class FrameFeed:
         reopens: bool,
         on_news: Callable[[], None],
         pause_seconds: tuple[float, float] = (1.0, 30.0),
+        is_there: Callable[[], bool] | None = None,
     ) -> None:
         self.has_ended = False
         """True when no frame will be read any more; one may still be in the slot."""
@@ -53,6 +58,7 @@ class FrameFeed:
         self._reopens = reopens
         self._on_news = on_news
         self._pause_seconds = pause_seconds
+        self._is_there = is_there
         self._changed = threading.Condition()
         self._frame: Frame | None = None
         self._source: FrameSource | None = None
@@ -136,10 +142,20 @@ class FrameFeed:
             self._fail(error or CaptureError(f"{self._name}: the stream ended"))
             if time.monotonic() - started > self._pause_seconds[1]:
                 failures = 0  # not with the first frame: one that fails after each is not well
-            pause_seconds = jittered_pause(failures, *self._pause_seconds)
-            with self._changed:
-                self._changed.wait_for(lambda: self._is_closed, pause_seconds)
+            self._pause(jittered_pause(failures, *self._pause_seconds))
             failures += 1
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before the next attempt: until the camera comes back, or as long as this."""
+        deadline = time.monotonic() + seconds
+        was_there = True if self._is_there is None else self._is_there()
+        while not self._is_closed and (remaining := deadline - time.monotonic()) > 0:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_closed, min(remaining, _ASK_SECONDS))
+            is_there = True if self._is_there is None else self._is_there()
+            if is_there and not was_there:
+                return
+            was_there = is_there
 
     def _read(self) -> EdgeError | None:
         """Read until the source ends, fails or is closed; why it failed."""

@@ -29,17 +29,18 @@ edge_try_thrice() {
     return 1
 }
 
-# edge_apt_install PACKAGE: succeeds only for root where apt-get is at home.
+# edge_apt_install "PACKAGE...": succeeds only for root where apt-get is at home.
 edge_apt_install() {
     [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null || return 1
     edge_say "installing $1 with apt-get"
     edge_try_thrice edge_apt_get_once "$1"
 }
 
+# shellcheck disable=SC2086 # several packages are several words
 edge_apt_get_once() {
     apt-get update -qq </dev/null >&2 &&
         DEBIAN_FRONTEND=noninteractive \
-            apt-get install -qq --yes --no-install-recommends "$1" </dev/null >&2
+            apt-get install -qq --yes --no-install-recommends $1 </dev/null >&2
 }
 
 # Prints the interpreter to use: one that can make environments, if there is one.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ import numpy as np
 
 from edge_sdk.bundle.manifest import InputSpec, ResizeSpec
 from edge_sdk.engines.selector import open_engine
+from edge_sdk.evaluation.layouts import Category, find_categories
+from edge_sdk.evaluation.sampling import draw_references
 from edge_sdk.imaging import read_image
 from edge_sdk.metrics import auroc
 from edge_sdk.pipeline import as_frame
@@ -95,21 +97,14 @@ class Encoder:
         )
 
 
-def categories(data: Path) -> Iterator[Path]:
-    """Folders in MVTec layout."""
-    for train in sorted(data.glob("*/*/train/good")):
-        yield train.parents[1]
-
-
 def evaluate(
-    category: Path, encoder: Encoder, configs: Sequence[Config], shots: int, seeds: int
+    category: Category, encoder: Encoder, configs: Sequence[Config], shots: int, seeds: int
 ) -> dict[Config, list[float]]:
     """Image AUROC of each candidate, one a seed."""
-    train = sorted((category / "train" / "good").iterdir())
-    test = sorted((category / "test").glob("*/*"))
+    train = category.train
     found: dict[Config, list[float]] = {config: [] for config in configs}
     for seed in range(seeds):
-        draw = np.random.default_rng(seed).choice(len(train), shots, replace=False)
+        draw = draw_references(len(train), shots, seed)
         encoder.match_brightness([train[index] for index in draw])
         references = [encoder.encode(train[index]) for index in draw]
         scorers = {
@@ -127,11 +122,10 @@ def evaluate(
         scores: dict[Config, dict[bool, list[float]]] = {
             config: {True: [], False: []} for config in configs
         }
-        for path in test:
-            features = encoder.encode(path)
+        for picture in category.test:
+            features = encoder.encode(picture.path)
             for config, scorer in scorers.items():
-                is_good = path.parent.name == "good"
-                scores[config][is_good].append(scorer.score(features).image_score)
+                scores[config][not picture.is_bad].append(scorer.score(features).image_score)
         for config in configs:
             found[config].append(auroc(scores[config][True], scores[config][False]))
     return found
@@ -154,7 +148,8 @@ def main() -> None:
     parser.add_argument("--shots", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
-    names = [f"{path.parent.name}/{path.name}" for path in categories(options.data)]
+    categories = find_categories([options.data])
+    names = [category.name for category in categories]
     print("config", *names, "mean", "mean_without_pcb", "worst", sep="\t")
     groups: dict[tuple[str, int], list[Config]] = {}
     for config in options.configs:
@@ -164,7 +159,7 @@ def main() -> None:
         layers = sorted({layer for config in configs for layer in config.layers})
         encoder = Encoder(variant, size, layers)
         table: dict[Config, list[list[float]]] = {config: [] for config in configs}
-        for category in categories(options.data):
+        for category in categories:
             found = evaluate(category, encoder, configs, options.shots, options.seeds)
             for config, values in found.items():
                 table[config].append(values)

@@ -26,7 +26,7 @@ from edge_sdk.bundle.reader import open_bundle
 from edge_sdk.capture.selector import open_source
 from edge_sdk.config import default_config
 from edge_sdk.defects import paste_defect
-from edge_sdk.imaging import scale_brightness, shift_picture
+from edge_sdk.evaluation.conditions import CONDITIONS as NUISANCES
 from edge_sdk.metrics import auroc, escapes_at
 from edge_sdk.model import load_model
 from edge_sdk.pipeline import as_frame, build_pipeline
@@ -52,12 +52,10 @@ class Case:
 
 def under(condition: str, pixels: UInt8Array, rng: np.random.Generator) -> UInt8Array:
     """The picture under a condition; a shift goes to one of the four sides."""
-    if condition.startswith("lamp"):
-        return scale_brightness(pixels, 0.85 if "-" in condition else 1.15)
-    if condition.startswith("shift"):
-        right, down = ((4, 0), (-4, 0), (0, 4), (0, -4))[int(rng.integers(4))]
-        return shift_picture(pixels, right, down)
-    return pixels
+    if condition not in NUISANCES:
+        return pixels
+    side = int(rng.integers(4)) if condition.startswith("shift") else 0
+    return NUISANCES[condition](pixels, side)
 
 
 def cases(frames: Sequence[Frame], seed: int) -> Iterator[Case]:

@@ -1,0 +1,1 @@
+"""Training of the adapters; the backbone stays frozen."""

@@ -19,16 +19,20 @@ from edge_sdk.records import UInt8Array
 # A reading process must not take cores from inference.
 cv2.setNumThreads(1)
 
+_SILENT = 0  # LOG_LEVEL_SILENT, which OpenCV 4 does not name in Python
+
 
 @contextmanager
 def silent_opencv() -> Iterator[None]:
     """Keep OpenCV's own lines off stderr: our errors say the same, with the cause."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # OpenCV 4 has these functions at its top, OpenCV 5 in a module of their own.
+    logging = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2
+    level = logging.getLogLevel()
+    logging.setLogLevel(_SILENT)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        logging.setLogLevel(level)
 
 
 def rgb_from_bgr(picture: MatLike, *, name: str) -> UInt8Array:

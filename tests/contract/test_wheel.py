@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
-from contract.tree import PACKAGES, ROOT, copy_checkout
+from contract.tree import PACKAGES, ROOT, copy_checkout, copy_device_tests
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -113,14 +112,7 @@ def test_a_device_has_neither_torch_nor_the_checkout(device_python: Path, tmp_pa
 def test_the_device_tests_pass_with_the_installed_wheel(
     device_python: Path, tmp_path: Path
 ) -> None:
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    shutil.copytree(ROOT / "device_configs", tmp_path / "device_configs")
-    (tmp_path / "tests").mkdir()
-    for path in (ROOT / "tests").glob("*.py"):
-        shutil.copy(path, tmp_path / "tests")
-    for folder in ("device", "data"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / "tests" / folder, tmp_path / "tests" / folder, ignore=ignored)
+    copy_device_tests(tmp_path)
 
     tests = _run(
         device_python.with_name("pytest"),

@@ -61,3 +61,15 @@ def copy_checkout(destination: Path) -> None:
             shutil.copytree(path, destination / path.name, ignore=ignored)
         else:
             shutil.copyfile(path, destination / path.name)
+
+
+def copy_device_tests(destination: Path) -> None:
+    """Copy what ``tests/device`` needs beside an installed wheel."""
+    shutil.copy(ROOT / "pyproject.toml", destination)
+    shutil.copytree(ROOT / "device_configs", destination / "device_configs")
+    (destination / "tests").mkdir()
+    for path in (ROOT / "tests").glob("*.py"):
+        shutil.copy(path, destination / "tests")
+    for folder in ("device", "data"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "tests" / folder, destination / "tests" / folder, ignore=ignored)

@@ -268,7 +268,7 @@ def test_settings_are_read_without_camera_or_inference_libraries() -> None:
 
 
 def test_there_are_device_files_to_check() -> None:
-    assert {path.stem for path in SHIPPED} >= {"desktop", "x86_inspection_box"}
+    assert {path.stem for path in SHIPPED} >= {"desktop", "jetson_orin_nano", "x86_inspection_box"}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -5,6 +5,7 @@ EdgeError                     a defect of ours, or of the machine               
 ├── BundleError               export the bundle again, or update this runtime          exit 4
 │   └── BundleIntegrityError  do not trust this copy: fetch it again                   exit 5
 ├── CaptureError              look at the camera; may come back by itself              exit 6
+├── LineError                 look at the wiring of an input or output; the same       exit 6
 ├── EngineError               choose another engine or device                          exit 7
 ├── GateError                 the exported graph is not faithful: do not ship it       exit 8
 ├── SelfTestError             this box does not compute what the exporter computed     exit 9
@@ -47,6 +48,12 @@ class BundleIntegrityError(BundleError):
 
 class CaptureError(EdgeError):
     """A source gives no frames."""
+
+    exit_code = 6
+
+
+class LineError(EdgeError):
+    """A trigger input or an output line cannot be used."""
 
     exit_code = 6
 

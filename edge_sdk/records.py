@@ -51,6 +51,8 @@ class Reason(_Name):
     WRONG_SIZE = "wrong_size"
     NO_FRAME = "no_frame"
     TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    """The device stopped before the part was judged."""
     ENGINE_ERROR = "engine_error"
     SELF_TEST_FAILED = "self_test_failed"
 

@@ -16,11 +16,13 @@ from typing import Any, TypeAlias
 import jsonschema
 import numpy as np
 
+from edge_sdk.alerting.ledger import TriggerNote
 from edge_sdk.alerting.payload import CameraState, CameraStatus, encode_message, load_schema
 from edge_sdk.bundle.specs import InputSpec, ResizeSpec
 from edge_sdk.config import CameraConfig
 from edge_sdk.decision import Decider, FaultLimits
 from edge_sdk.errors import CaptureError, EdgeError, EngineError
+from edge_sdk.outputs.line import OutputLine
 from edge_sdk.pipeline import Pipeline, as_frame
 from edge_sdk.preprocess import Preprocessor
 from edge_sdk.protocols import FrameSource
@@ -35,13 +37,15 @@ from edge_sdk.records import (
     UInt8Array,
 )
 from edge_sdk.references import ReferenceStore
+from edge_sdk.runtime.dispatch import Dispatch, Dispatcher
 from edge_sdk.runtime.drafts import DraftMaker
 from edge_sdk.runtime.feed import FrameFeed
 from edge_sdk.runtime.loop import MessageListener, Outbox, Runtime
 from edge_sdk.runtime.outbox import number_draft
-from edge_sdk.runtime.station import Dispatch, Station
+from edge_sdk.runtime.station import Station
 from edge_sdk.runtime.summary import CameraSummary
-from edge_sdk.runtime.triggers import TriggerCommand
+from edge_sdk.runtime.triggers import TriggerCommand, TriggerDesk
+from edge_sdk.runtime.writer import StoredListener
 from edge_sdk.scoring.nearest_neighbour import NearestNeighbourFactory, NearestNeighbourSettings
 
 BUNDLE_ID = "sha256:" + "0b" * 32
@@ -239,16 +243,35 @@ class ListedOutbox:
     visits: int = 0
     """How often triggers were asked for."""
     pictures: list[bytes | None] = field(default_factory=list)
+    notes: list[TriggerNote] = field(default_factory=list)
+    """Triggers that were taken."""
+    known: list[TriggerNote] = field(default_factory=list)
+    """Triggers of an earlier run."""
+    unanswered: list[TriggerNote] = field(default_factory=list)
+    """Those of them that have no result."""
+    news: Callable[[], None] = lambda: None
+    """Called when a trigger has come."""
     changed: threading.Condition = field(default_factory=threading.Condition)
     _triggers: list[TriggerCommand] = field(default_factory=list)
 
-    def send(self, dispatch: Dispatch) -> Message:
+    def send(self, dispatch: Dispatch, on_stored: StoredListener | None = None) -> None:
         message = number_draft(dispatch.draft, len(self.payloads) + 1)
         with self.changed:
             self.payloads.append(read_payload(message))
             self.pictures.append(dispatch.picture)
+            if on_stored is not None:
+                on_stored(message)
             self.changed.notify_all()
-        return message
+
+    def note(self, trigger: TriggerNote, on_stored: StoredListener) -> None:
+        self.notes.append(trigger)
+        on_stored(None)
+
+    def recall(self) -> tuple[list[TriggerNote], list[TriggerNote]]:
+        return self.known, self.unanswered
+
+    def flush(self) -> None:
+        pass
 
     def take_triggers(self) -> list[TriggerCommand]:
         self.visits += 1
@@ -270,6 +293,7 @@ class ListedOutbox:
         with self.changed:
             received_ns = time.monotonic_ns()
             self._triggers.append(TriggerCommand(payload=payload, received_ns=received_ns))
+        self.news()
 
     def of_kind(self, kind: str) -> list[Payload]:
         """Payloads of one kind, in order."""
@@ -355,9 +379,13 @@ class Rig:
     def step(self) -> list[Payload]:
         """One step of the only station; the messages that came of it."""
         before = len(self.outbox.payloads)
-        for dispatch in self.station.step():
+        for dispatch in (*self.station.tend(), *self.inspect()):
             self.outbox.send(dispatch)
         return self.outbox.payloads[before:]
+
+    def inspect(self) -> list[Dispatch]:
+        """One inspection of the only station, where there is something to inspect."""
+        return self.station.inspect() if self.station.job_deadline_ns is not None else []
 
     def step_with_frame(self) -> list[Payload]:
         """Wait until a frame is there, and step."""
@@ -381,6 +409,7 @@ class Rig:
         max_frames: int | None = None,
         outbox: Outbox | None = None,
         on_message: MessageListener | None = None,
+        desk: TriggerDesk | None = None,
     ) -> Runtime:
         """The loop over all stations."""
         return Runtime(
@@ -391,6 +420,7 @@ class Rig:
             summaries=self.summaries,
             max_frames=max_frames,
             on_message=on_message,
+            desk=desk,
         )
 
     @contextmanager
@@ -425,6 +455,7 @@ def make_rig(
     *,
     encoders: Mapping[str, CellEncoder] | None = None,
     picture_max_bytes: int | None = None,
+    outputs: Mapping[str, OutputLine] | None = None,
 ) -> Iterator[Rig]:
     """Stations over sources, with real pipelines; closed at the end.
 
@@ -433,8 +464,10 @@ def make_rig(
         cameras: settings, and what gives the frames.
         encoders: by camera; the others have a quick one.
         picture_max_bytes: largest picture; None: none.
+        outputs: lines, by camera.
     """
-    news, outbox = News(), ListedOutbox()
+    news = News()
+    outbox = ListedOutbox(news=news)
     drafts = DraftMaker(device="box-1", bundle_id=BUNDLE_ID)
     rig = Rig(
         stations=[],
@@ -467,9 +500,9 @@ def make_rig(
                     camera,
                     make_pipeline(state_dir, camera, encoder),
                     feed,
-                    drafts,
-                    picture_max_bytes=picture_max_bytes,
+                    Dispatcher(drafts, camera.name, picture_max_bytes),
                     on_decision=on_decision,
+                    output=(outputs or {}).get(camera.name),
                 )
             )
             feed.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Full, Queue
 
@@ -29,13 +30,19 @@ class Command:
 
 
 class CommandInbox:
-    """Keeps commands until they are fetched. Retained ones would be obeyed at every reconnect."""
+    """Keeps commands until they are fetched. Retained ones would be obeyed at every reconnect.
 
-    def __init__(self, topics: Topics) -> None:
+    Args:
+        topics: of this device.
+        on_command: called when one has come, from the thread that reads the broker.
+    """
+
+    def __init__(self, topics: Topics, on_command: Callable[[], None] | None = None) -> None:
         self.queue: Queue[Command] = Queue(_MAX_WAITING)
         self.taken = 0
         self.ignored = 0
         """Retained, too long, without a proper name, or not fetched in time."""
+        self._on_command = on_command
         self._prefix = topics.commands.removesuffix("+")
 
     def offer(self, incoming: Incoming) -> bool:
@@ -49,6 +56,8 @@ class CommandInbox:
         refusal = self._judge(incoming)
         if refusal is None:
             self.taken += 1
+            if self._on_command is not None:
+                self._on_command()
         else:
             self.ignored += 1
             _LOGGER.warning("command ignored: %s: %s", incoming.topic, refusal)

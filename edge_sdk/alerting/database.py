@@ -12,10 +12,22 @@ from pathlib import Path
 from edge_sdk.alerting.durable import sync_directory
 from edge_sdk.errors import SpoolError
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _KEPT_QUARANTINED = 2
 _LOGGER = logging.getLogger(__name__)
 
+_TRIGGERS = """
+CREATE TABLE triggers (         -- of parts, not of SQLite: see ``ledger``
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    camera TEXT NOT NULL,
+    trigger_id TEXT NOT NULL,
+    part_id TEXT NOT NULL,
+    is_answered INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (camera, trigger_id)
+);
+CREATE INDEX unanswered ON triggers (number) WHERE is_answered = 0;
+PRAGMA user_version = 2;
+"""
 # The totals are kept by triggers, so that no statement can change rows and forget them.
 _SCHEMA = """
 BEGIN;
@@ -78,9 +90,8 @@ END;
 CREATE TRIGGER picture_deleted AFTER DELETE ON pictures BEGIN
     UPDATE totals SET pictures = pictures - 1, all_bytes = all_bytes - OLD.size;
 END;
-PRAGMA user_version = 1;
 """
-_OBJECTS = _SCHEMA.count("CREATE ")
+_OBJECTS = (_SCHEMA + _TRIGGERS).count("CREATE ")
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -118,7 +129,7 @@ def begin_tables(connection: sqlite3.Connection, *, last_seq: int) -> None:
     Raises:
         sqlite3.Error: the disk refused.
     """
-    connection.executescript(_SCHEMA)
+    connection.executescript(_SCHEMA + _TRIGGERS)
     connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('messages', ?)", [last_seq])
 
 
@@ -161,6 +172,9 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > _SCHEMA_VERSION:
         raise SpoolError(f"{path}: expected version {_SCHEMA_VERSION}, got the newer {version}")
+    if version == 1:  # it knew no ledger of triggers
+        connection.executescript(f"BEGIN; {_TRIGGERS} COMMIT;")
+        version = _SCHEMA_VERSION
     (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     (objects,) = connection.execute(
         "SELECT count(*) FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"

@@ -6,8 +6,10 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from edge_sdk.alerting.payload import DeviceFlag
 from edge_sdk.alerting.spool import Spool
@@ -17,12 +19,14 @@ from edge_sdk.protocols import Publisher
 from edge_sdk.records import Message
 
 _POLL_SECONDS = 0.05
+_QUICK_DISK_SECONDS = 0.005
 _SPOOL_RETRY_SECONDS = 1.0
 _PICTURE_ATTEMPTS = 3
 _GOODBYE_SECONDS = 3.0
 
 _LOGGER = logging.getLogger(__name__)
 _random = secrets.SystemRandom()
+_Answer = TypeVar("_Answer")
 
 
 class Link(Publisher, Protocol):
@@ -93,8 +97,8 @@ class ForwarderStatistics:
 class Forwarder:
     """Forwards in the order: birth, state, losses, messages by ``seq``, pictures.
 
-    One thread does everything, the network included. Nothing here ever holds up inspection: that
-    only shares the spool's lock, for the length of a commit.
+    One thread does everything, the network included, except to wait for the disk: commands come
+    in while that stalls. Nothing here ever holds up inspection.
     """
 
     def __init__(self, spool: Spool, publisher: Link, settings: ForwarderSettings) -> None:
@@ -102,6 +106,7 @@ class Forwarder:
         self._publisher = publisher
         self._settings = settings
         self._thread = threading.Thread(target=self._run, name="edge-forwarder", daemon=True)
+        self._disk = ThreadPoolExecutor(1, "edge-forwarder-disk")
         self._stopping = threading.Event()
         self._stop_at = float("inf")
         self._state: bytes | None = None
@@ -190,6 +195,7 @@ class Forwarder:
                 _random.uniform(0, min(longest, self._settings.longest_wait_seconds))
             )
         self._publisher.close()
+        self._disk.shutdown(wait=False)
 
     def _serve(self) -> None:
         """Forward over one connection, until it breaks or all is done at a stop."""
@@ -242,12 +248,12 @@ class Forwarder:
     def _forward_losses(self) -> bool:
         if self._has_told_losses:
             return False
-        self._publish(self._spool.peek_gaps())
+        self._publish(self._on_disk(self._spool.peek_gaps))
         self._has_told_losses = True
         return True
 
     def _forward_messages(self) -> bool:
-        messages = self._spool.peek(self._settings.window, after=self._after)
+        messages = self._on_disk(lambda: self._spool.peek(self._settings.window, after=self._after))
         self._publish(messages)
         if messages:
             self._after = messages[-1].seq  # what was refused stays behind and stops no others
@@ -257,14 +263,14 @@ class Forwarder:
         if not messages:
             return
         accepted = self._publisher.publish(messages)
-        self._spool.acknowledge(accepted)
+        self._on_disk(lambda: self._spool.acknowledge(accepted))
         self._messages += len(accepted)
         if len(accepted) < len(messages):
             retry_at = time.monotonic() + self._settings.refused_wait_seconds
             self._refused_until = min(self._refused_until, retry_at)
 
     def _forward_picture(self) -> bool:
-        pictures = self._spool.peek_pictures(1)
+        pictures = self._on_disk(lambda: self._spool.peek_pictures(1))
         if not pictures:
             return False
         picture = pictures[0]
@@ -277,11 +283,19 @@ class Forwarder:
             seq=picture.seq,
             jpeg=picture.jpeg,
         ):
-            self._spool.acknowledge_picture(picture.seq)
+            self._on_disk(lambda: self._spool.acknowledge_picture(picture.seq))
             self._pictures += 1
         else:
-            self._spool.drop_picture(picture.seq)
+            self._on_disk(lambda: self._spool.drop_picture(picture.seq))
         return True
+
+    def _on_disk(self, call: Callable[[], _Answer]) -> _Answer:
+        """Ask the spool; where that takes long, the connection lives and commands come in."""
+        answer = self._disk.submit(call)
+        if not wait([answer], _QUICK_DISK_SECONDS).done:
+            while not answer.done():
+                self._publisher.poll(_QUICK_DISK_SECONDS)
+        return answer.result()
 
     def _note(self, error: PublishError | SpoolError) -> None:
         text = str(error)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -49,13 +49,21 @@ class MqttPublisher:
         settings: how to reach the broker.
         topics: of this device.
         state_directory: where the number of the session is kept.
+        on_command: called when a command has come.
     """
 
-    def __init__(self, settings: BrokerSettings, topics: Topics, *, state_directory: Path) -> None:
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        topics: Topics,
+        *,
+        state_directory: Path,
+        on_command: Callable[[], None] | None = None,
+    ) -> None:
         self.topics = topics
         self._settings = settings
         self._presence = Presence(topics, state_directory)
-        self._inbox = CommandInbox(topics)
+        self._inbox = CommandInbox(topics, on_command)
         self._session: BrokerSession | None = None
         self._version: Version | None = None
         self._has_tls_error = False

@@ -6,11 +6,13 @@ import hashlib
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from edge_sdk.alerting import retention
+from edge_sdk.alerting import ledger, retention
+from edge_sdk.alerting.entries import Entry, SpoolStatistics, StoredPicture
+from edge_sdk.alerting.ledger import TriggerNote
 from edge_sdk.alerting.payload import MAX_BYTES, decode_message
 from edge_sdk.alerting.retention import SEVERITIES
 from edge_sdk.alerting.storage import Storage
@@ -29,35 +31,6 @@ _PEEK = (
     "UNION ALL".join(_WALK.format(*rank) for rank in [(0, 0), (0, 1), (0, 2), (1, 1)])
     + "ORDER BY seq LIMIT :limit"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpoolStatistics:
-    """Counters since the database was made: appended = acknowledged + rows + dropped messages."""
-
-    rows: int
-    """Messages that wait for the broker."""
-    bytes: int
-    """Payloads and pictures on the disk, acknowledged rows included."""
-    pictures: int
-    """Pictures that wait for the broker."""
-    oldest_age_seconds: float
-    """Of the oldest waiting message by the wall clock, 0 where none waits."""
-    appended: int
-    acknowledged: int
-    dropped: Mapping[str, int]
-    """``info``, ``warn``, ``critical`` and ``pictures`` to how many were dropped unsent."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredPicture:
-    """A picture that waits for the broker."""
-
-    seq: int
-    """Of the message it belongs to."""
-    camera: str
-    message_id: str
-    jpeg: bytes
 
 
 class Spool:
@@ -130,19 +103,60 @@ class Spool:
             SpoolError: it could not be stored; whether a part of it was is unknown, so that the
                 same draft may come twice if it is appended again.
         """
-        if picture is not None:
-            if draft.camera is None:
-                raise InputError("message with a picture: expected a camera, got none")
-            draft = replace(draft, picture_sha256=hashlib.sha256(picture).hexdigest())
         with self._storage.transaction() as connection:
-            message = self._storage.insert(connection, draft)
-            if picture is not None:
-                connection.execute(
-                    "INSERT INTO pictures VALUES (?, ?, ?, ?, ?)",
-                    [message.seq, message.camera, message.message_id, len(picture), picture],
-                )
+            message = self._insert(connection, draft, picture)
             retention.trim(connection, max_rows=self._max_rows, max_bytes=self._max_bytes)
         return message
+
+    def store(self, entries: Sequence[Entry]) -> list[Message | None]:
+        """Store several things with one wait for the disk: all of them, or none.
+
+        Args:
+            entries: messages and triggers, in their order.
+
+        Returns:
+            For each its message as it will be published, or None for a trigger.
+
+        Raises:
+            InputError: one cannot be encoded, or a picture comes without a camera.
+            SpoolError: see ``append``.
+        """
+        messages: list[Message | None] = []
+        with self._storage.transaction() as connection:
+            for entry in entries:
+                if entry.trigger is not None:
+                    ledger.take(connection, entry.trigger)
+                messages.append(
+                    None
+                    if entry.draft is None
+                    else self._insert(connection, entry.draft, entry.picture)
+                )
+            retention.trim(connection, max_rows=self._max_rows, max_bytes=self._max_bytes)
+        return messages
+
+    def _insert(
+        self, connection: sqlite3.Connection, draft: MessageDraft, picture: bytes | None
+    ) -> Message:
+        if picture is None:
+            return self._storage.insert(connection, draft)
+        if draft.camera is None:
+            raise InputError("message with a picture: expected a camera, got none")
+        draft = replace(draft, picture_sha256=hashlib.sha256(picture).hexdigest())
+        message = self._storage.insert(connection, draft)
+        connection.execute(
+            "INSERT INTO pictures VALUES (?, ?, ?, ?, ?)",
+            [message.seq, message.camera, message.message_id, len(picture), picture],
+        )
+        return message
+
+    def triggers(self) -> tuple[list[TriggerNote], list[TriggerNote]]:
+        """Triggers that were taken, the last 10 000 at least, and those without a result.
+
+        Raises:
+            SpoolError: the disk refuses.
+        """
+        with self._storage.transaction() as connection:
+            return ledger.read(connection)
 
     def peek(self, limit: int, *, after: int = 0) -> list[Message]:
         """The oldest messages that are not acknowledged, at most ``limit``.

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.alerting import database, retention
+from edge_sdk.alerting import database, ledger, retention
 from edge_sdk.alerting.identity import boot_id, new_ulid, time_quality
 from edge_sdk.alerting.payload import decode_message, encode_message
 from edge_sdk.alerting.retention import SEVERITIES
@@ -75,6 +75,7 @@ class Storage:
                 try:
                     yield connection
                 except BaseException:
+                    self._inserted = self.last_seq
                     connection.execute("ROLLBACK")
                     raise
                 connection.execute("COMMIT")
@@ -97,6 +98,7 @@ class Storage:
         payload = encode_message(Message(**values, seq=seq))
         message = decode_message(payload)
         _write(connection, message, payload)
+        ledger.answer(connection, message)
         self._inserted = seq
         return message
 
@@ -277,5 +279,6 @@ def _salvage_into(connection: sqlite3.Connection, damaged: Path) -> int:
             continue
         if message.seq not in seqs:
             _write(connection, message, payload)
+            ledger.recall(connection, message)
             seqs.add(message.seq)
     return len(seqs)

@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--trigger",
         metavar="MODE",
-        help="continuous (default), interval:SECONDS, or mqtt: one part, one result",
+        help="continuous (default); interval:SECONDS; or one part, one result: mqtt, http, "
+        "http:PORT, input:DRIVER:ADDRESS",
     )
     parser.add_argument("--once", action="store_true", help="judge one frame of each camera")
     parser.add_argument(
@@ -196,13 +197,19 @@ def _run_loop(
     from edge_sdk.runtime.loop import Runtime
     from edge_sdk.runtime.outbox import DryOutbox, DurableOutbox
     from edge_sdk.runtime.summary import CameraSummary
+    from edge_sdk.runtime.triggers import TriggerDesk
 
     bundle_id = model.bundle.manifest.bundle_id
     drafts = DraftMaker(device=config.device.name, bundle_id=bundle_id)
     summaries = {camera.name: CameraSummary() for camera in config.cameras}
     news, stop = threading.Event(), threading.Event()
     caught = _stop_on_signals(stop)
-    outbox = DryOutbox() if options.dry_run else DurableOutbox(config, bundle_id=bundle_id)
+    desk = TriggerDesk(news.set)
+    outbox = (
+        DryOutbox()
+        if options.dry_run
+        else DurableOutbox(config, bundle_id=bundle_id, on_news=news.set)
+    )
     waiting: list[int] = []
     with ExitStack() as opened:
         opened.callback(lambda: waiting.append(outbox.close()))
@@ -213,9 +220,9 @@ def _run_loop(
             waits_for_camera=options.wait_camera,
             news=news,
             on_decision=lambda camera, decision: summaries[camera].count(decision),
+            desk=desk,
+            opened=opened,
         )
-        for station in stations:
-            opened.callback(station.feed.close)
         runtime = Runtime(
             stations,
             outbox,
@@ -224,6 +231,7 @@ def _run_loop(
             summaries=summaries,
             max_frames=options.max_frames,
             on_message=None if options.json else _print_message,
+            desk=desk,
         )
         _announce(config, pipelines, is_dry=options.dry_run)
         runtime.run(stop)

@@ -34,11 +34,14 @@ def resolve_settings(options: argparse.Namespace) -> DeviceConfig:
     cameras = [camera.model_dump(mode="json") for camera in config.cameras]
     if "camera" in given:
         cameras = _choose_camera(cameras, given["camera"], has_file="config" in given)
+    changes: dict[tuple[str | int, ...], Any] = {}
     for camera in cameras:
         camera.update({key: given[name] for name, key in _CAMERA_OPTIONS.items() if name in given})
         if "trigger" in given:
             camera["trigger"] = _trigger(given["trigger"])
-    changes: dict[tuple[str | int, ...], Any] = {("cameras",): cameras}
+    changes["cameras",] = cameras
+    if given.get("trigger", "").partition(":")[0] == "http":
+        changes.update(_server(given["trigger"], has_server=config.trigger_server is not None))
     for name, key in _PATH_OPTIONS.items():
         if name in given:
             changes[key,] = str(given[name].absolute())
@@ -97,9 +100,21 @@ def source_and_credentials(camera: dict[str, Any], source: str) -> dict[str, Any
     return changed
 
 
+def _server(text: str, *, has_server: bool) -> dict[tuple[str | int, ...], Any]:
+    """``http``: as in the device file, or the default; ``http:PORT``."""
+    _, separator, port = text.partition(":")
+    if not separator:
+        return {} if has_server else {("trigger_server",): {}}
+    if not port.isdecimal():
+        raise ConfigError(f"--trigger: expected http or http:PORT, got {text!r}")
+    if has_server:
+        return {("trigger_server", "port"): int(port)}
+    return {("trigger_server",): {"port": int(port)}}
+
+
 def _trigger(text: str) -> dict[str, Any]:
-    """``continuous``, ``mqtt``, ``interval:SECONDS``."""
-    mode, _, argument = text.partition(":")
+    """``continuous``, ``mqtt``, ``http``, ``interval:SECONDS``, ``input:DRIVER:ADDRESS``."""
+    mode, separator, argument = text.partition(":")
     if mode == "interval":
         try:
             return {"mode": mode, "interval_seconds": float(argument.removesuffix("s"))}
@@ -107,6 +122,19 @@ def _trigger(text: str) -> dict[str, Any]:
             raise ConfigError(
                 f"--trigger: expected interval:SECONDS, for example interval:2, got {text!r}"
             ) from None
-    if argument or mode not in ("continuous", "mqtt"):
-        raise ConfigError(f"--trigger: expected continuous, mqtt or interval:SECONDS, got {text!r}")
+    if mode == "input":
+        driver, _, address = argument.partition(":")
+        if not address:
+            raise ConfigError(
+                f"--trigger: expected input:DRIVER:ADDRESS, for example input:fifo:/run/edge/part, "
+                f"got {text!r}"
+            )
+        return {"mode": mode, "input": {"driver": driver, "address": address}}
+    if mode == "http":
+        return {"mode": mode}
+    if separator or mode not in ("continuous", "mqtt"):
+        raise ConfigError(
+            "--trigger: expected continuous, mqtt, http, http:PORT, interval:SECONDS or "
+            f"input:DRIVER:ADDRESS, got {text!r}"
+        )
     return {"mode": mode}

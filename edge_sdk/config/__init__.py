@@ -11,7 +11,6 @@ from edge_sdk.config.camera import (
     IncidentConfig,
     RegionConfig,
     SeverityConfig,
-    TriggerConfig,
 )
 from edge_sdk.config.load import config_schema, default_config, load_config, override_config
 from edge_sdk.config.model import (
@@ -23,6 +22,12 @@ from edge_sdk.config.model import (
     MqttConfig,
     SpoolConfig,
     TlsConfig,
+)
+from edge_sdk.config.parts import (
+    InputConfig,
+    OutputConfig,
+    TriggerConfig,
+    TriggerServerConfig,
 )
 from edge_sdk.config.secrets import read_camera_password, read_mqtt_password, read_secret
 from edge_sdk.config.tls import build_tls_context
@@ -36,13 +41,16 @@ __all__ = [
     "EngineConfig",
     "FaultConfig",
     "IncidentConfig",
+    "InputConfig",
     "LoggingConfig",
     "MqttConfig",
+    "OutputConfig",
     "RegionConfig",
     "SeverityConfig",
     "SpoolConfig",
     "TlsConfig",
     "TriggerConfig",
+    "TriggerServerConfig",
     "build_tls_context",
     "config_schema",
     "default_config",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, Field, model_validator
 
 from edge_sdk.config.base import EnvironmentName, Group, Name, SettingPath, refusal, repeated
+from edge_sdk.config.parts import OutputConfig, Seconds, TriggerConfig
 from edge_sdk.config.polygon import polygon_fault
 from edge_sdk.config.source import is_camera_source, normalised_source, takes_credentials
 from edge_sdk.records import Box
@@ -15,33 +16,6 @@ Pixel: TypeAlias = Annotated[int, Field(ge=0, le=16384)]
 Corner: TypeAlias = Annotated[
     tuple[Pixel, Pixel], Field(json_schema_extra={"x-expected": "a corner [x, y] in frame pixels"})
 ]
-Seconds: TypeAlias = Annotated[float, Field(ge=0.05, le=3600)]
-
-
-class TriggerConfig(Group):
-    """What makes the camera's picture a part to be judged."""
-
-    mode: Literal["continuous", "interval", "mqtt"] = "continuous"
-    """`continuous`: every frame, incidents open and close. `interval`: one result every
-    `interval_seconds`. `mqtt`: one result for each trigger command."""
-    interval_seconds: Seconds | None = None
-    """Seconds between two triggers, 0.05 to 3600. Needed with `mode: interval`, and only there."""
-    deadline_seconds: Annotated[float, Field(ge=0.01, le=60)] = 1.0
-    """Seconds, 0.01 to 60, after which a triggered part without a verdict is a fault."""
-
-    @model_validator(mode="after")
-    def _interval_belongs_to_its_mode(self) -> TriggerConfig:
-        if self.mode == "interval" and self.interval_seconds is None:
-            raise refusal(
-                "missing; 'mode: interval' needs a number of seconds from 0.05 to 3600",
-                "interval_seconds",
-            )
-        if self.mode != "interval" and self.interval_seconds is not None:
-            raise refusal(
-                f"expected only with 'mode: interval', but the mode is '{self.mode}'",
-                "interval_seconds",
-            )
-        return self
 
 
 class CropConfig(Group):
@@ -172,6 +146,8 @@ class CameraConfig(Group):
     """When a frame cannot be judged."""
     severity: SeverityConfig = Field(default_factory=SeverityConfig)
     """How grave an anomaly is."""
+    output: OutputConfig | None = None
+    """The reject/hold line. Left out: verdicts go over MQTT only."""
 
     @property
     def reads_every_frame(self) -> bool:

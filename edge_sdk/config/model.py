@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,6 +20,7 @@ from edge_sdk.config.base import (
     user_state_dir,
 )
 from edge_sdk.config.camera import CameraConfig
+from edge_sdk.config.parts import TriggerServerConfig, is_loopback
 
 BUILTIN_BUNDLE = "builtin"
 """Names the bundle that comes with the package."""
@@ -131,7 +131,7 @@ class MqttConfig(Group):
     @property
     def is_insecure(self) -> bool:
         """True where messages leave this computer unencrypted."""
-        return self.enabled and self.tls is None and not _is_loopback(self.host)
+        return self.enabled and self.tls is None and not is_loopback(self.host)
 
     @model_validator(mode="after")
     def _password_has_a_user(self) -> MqttConfig:
@@ -152,16 +152,6 @@ class MqttConfig(Group):
                 "host",
             )
         return self
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        # A name: it may resolve to anything, at any time.
-        return False
 
 
 class SpoolConfig(Group):
@@ -212,6 +202,8 @@ class DeviceConfig(Group):
     """1 to 16 cameras. Left out: the first one found, as `cam1`."""
     mqtt: MqttConfig = Field(default_factory=MqttConfig)
     """The way to the plant system."""
+    trigger_server: TriggerServerConfig | None = None
+    """Takes triggers over HTTP. Left out: no port is opened."""
     spool: SpoolConfig = Field(default_factory=SpoolConfig)
     """Messages kept on disk until the broker has them."""
     logging: LoggingConfig = Field(default_factory=LoggingConfig)
@@ -225,6 +217,16 @@ class DeviceConfig(Group):
                 f"expected a name of its own, got '{self.cameras[index].name}' again",
                 "cameras", index, "name",
             )  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
+    def _triggers_have_a_server(self) -> DeviceConfig:
+        for index, camera in enumerate(self.cameras):
+            if camera.trigger.mode == "http" and self.trigger_server is None:
+                raise refusal(
+                    "'http' needs 'trigger_server:' in the device file, got none",
+                    "cameras", index, "trigger", "mode",
+                )  # fmt: skip
         return self
 
     @property

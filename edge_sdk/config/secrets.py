@@ -41,7 +41,9 @@ def read_camera_password(camera: CameraConfig) -> SecretStr | None:
     return read_secret(owner, file=camera.password_file, environment=camera.password_env)
 
 
-def read_secret(owner: str, *, file: Path | None, environment: str | None) -> SecretStr:
+def read_secret(
+    owner: str, *, file: Path | None, environment: str | None, kind: str = "password"
+) -> SecretStr:
     """Read one secret.
 
     Args:
@@ -49,6 +51,7 @@ def read_secret(owner: str, *, file: Path | None, environment: str | None) -> Se
         file: file with one line; when ``$CREDENTIALS_DIRECTORY`` (systemd's ``LoadCredential=``)
             has a file of that name, that one is read.
         environment: name of an environment variable, looked at where there is no file.
+        kind: what it is; its keys are ``<kind>_file`` and ``<kind>_env``.
 
     Returns:
         The secret without the line break at its end; ``str()`` and ``repr()`` of it show nothing.
@@ -58,14 +61,15 @@ def read_secret(owner: str, *, file: Path | None, environment: str | None) -> Se
             file may be read by others than the owner.
     """
     if file is not None:
-        path = _credential_path(file)
-        return SecretStr(_checked(_decoded(_read_private(path, owner), path, owner), owner, path))
+        path, key = _credential_path(file), f"{owner}.{kind}_file"
+        text = _decoded(_read_private(path, key), path, key)
+        return SecretStr(_checked(text, owner, path, kind))
     if environment is None:
-        raise ConfigError(f"{owner}: expected password_file or password_env, got neither")
+        raise ConfigError(f"{owner}: expected {kind}_file or {kind}_env, got neither")
     where = f"environment variable {environment}"
     if environment not in os.environ:
-        raise ConfigError(f"{owner}.password_env: expected {where} to be set, got none")
-    return SecretStr(_checked(os.environ[environment], owner, where))
+        raise ConfigError(f"{owner}.{kind}_env: expected {where} to be set, got none")
+    return SecretStr(_checked(os.environ[environment], owner, where, kind))
 
 
 def check_private_file(path: Path, status: os.stat_result, key: str) -> None:
@@ -103,8 +107,7 @@ def _credential_path(file: Path) -> Path:
     return file
 
 
-def _read_private(path: Path, owner: str) -> bytes:
-    key = f"{owner}.password_file"
+def _read_private(path: Path, key: str) -> bytes:
     try:
         # Non-blocking, or a pipe in the file's place would be waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -120,20 +123,20 @@ def _read_private(path: Path, owner: str) -> bytes:
     return data
 
 
-def _decoded(data: bytes, path: Path, owner: str) -> str:
+def _decoded(data: bytes, path: Path, key: str) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         # The error holds the bytes: it must not be chained.
         text = None
     if text is None:
-        raise ConfigError(f"{owner}.password_file: {path}: expected UTF-8, got other bytes")
+        raise ConfigError(f"{key}: {path}: expected UTF-8, got other bytes")
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _checked(text: str, owner: str, where: Path | str) -> str:
+def _checked(text: str, owner: str, where: Path | str, kind: str) -> str:
     if not text:
-        raise ConfigError(f"{owner}: {where}: expected a password, got nothing")
+        raise ConfigError(f"{owner}: {where}: expected a {kind}, got nothing")
     if _UNPRINTABLE.search(text):
         raise ConfigError(f"{owner}: {where}: expected one line, got a control character in it")
     return text

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 from edge_sdk.capture.reachability import find_probe
 from edge_sdk.capture.selector import open_source
-from edge_sdk.config import CameraConfig, DeviceConfig, read_camera_password
+from edge_sdk.config import (
+    CameraConfig,
+    DeviceConfig,
+    TriggerServerConfig,
+    read_camera_password,
+    read_secret,
+)
 from edge_sdk.config.source import is_camera_source
-from edge_sdk.errors import CaptureError
+from edge_sdk.errors import CaptureError, EdgeError
+from edge_sdk.inputs.selector import open_input
 from edge_sdk.model import Model
+from edge_sdk.outputs.line import OutputLine, OutputTiming
+from edge_sdk.outputs.selector import open_output
 from edge_sdk.pipeline import Pipeline, build_pipeline
 from edge_sdk.protocols import FrameSource
 from edge_sdk.records import Decision
 from edge_sdk.references import ReferenceSet, ReferenceStore, TokenCache
+from edge_sdk.runtime.dispatch import Dispatcher
 from edge_sdk.runtime.drafts import DraftMaker
 from edge_sdk.runtime.feed import FrameFeed
+from edge_sdk.runtime.lines import LineWatch
+from edge_sdk.runtime.listener import TriggerListener
 from edge_sdk.runtime.station import Station
+from edge_sdk.runtime.trigger_server import TriggerServer
+from edge_sdk.runtime.triggers import TriggerDesk
 
 _USUAL_SET = CameraConfig.model_fields["reference_set"].default
 _PROBED_PAUSE_SECONDS = (1.0, 30.0)
@@ -82,8 +97,10 @@ def build_stations(
     waits_for_camera: bool,
     news: threading.Event,
     on_decision: DecisionListener,
+    desk: TriggerDesk,
+    opened: ExitStack,
 ) -> list[Station]:
-    """Open every camera and give it a station; reading starts at once.
+    """Open every camera, its lines and the trigger server; reading starts at once.
 
     Args:
         config: the device's settings.
@@ -92,19 +109,18 @@ def build_stations(
         waits_for_camera: True: a camera that is not there is reported as blind and awaited.
         news: set when a station has something to do.
         on_decision: told of every decision.
+        desk: where triggers of inputs and of the server are handed in.
+        opened: closes all of it; output lines last.
 
     Raises:
         CaptureError: a camera is not there, and is not to be waited for.
+        ConfigError: a driver, its address, the server's address or its token is wrong.
+        LineError: an input or output line cannot be opened.
     """
     sources: dict[str, FrameSource | None] = {}
-    try:
-        for camera in config.cameras:
-            sources[camera.name] = _open_or_await(camera, waits=waits_for_camera)
-    except CaptureError:
-        for source in sources.values():
-            if source is not None:
-                source.close()
-        raise
+    opened.callback(_close_all, sources)
+    for camera in config.cameras:
+        sources[camera.name] = _open_or_await(camera, waits=waits_for_camera)
     stations = []
     for camera in config.cameras:
         is_there = find_probe(camera.source)
@@ -117,18 +133,82 @@ def build_stations(
             pause_seconds=_PROBED_PAUSE_SECONDS if is_there else _BLIND_PAUSE_SECONDS,
             is_there=is_there,
         )
+        output = _open_output(camera)
+        if output is not None:
+            opened.callback(output.close)
+        opened.callback(feed.close)
+        feed.start(sources.pop(camera.name))
+        listener = _open_listener(camera, desk)
+        if listener is not None:
+            opened.callback(listener.close)
+        errors: dict[str, Callable[[], EdgeError | None]] = {}
+        if output is not None:
+            errors["output"] = _error_of(output)
+        if listener is not None:
+            errors["trigger_input"] = _error_of(listener)
+        picture_max_bytes = config.mqtt.picture_max_bytes if config.mqtt.pictures else None
         stations.append(
             Station(
                 camera,
                 pipelines[camera.name],
                 feed,
-                drafts,
-                picture_max_bytes=config.mqtt.picture_max_bytes if config.mqtt.pictures else None,
+                Dispatcher(drafts, camera.name, picture_max_bytes),
                 on_decision=on_decision,
+                output=output,
+                lines=LineWatch(camera.name, drafts, errors),
             )
         )
-        feed.start(sources[camera.name])
+    if config.trigger_server is not None:
+        opened.callback(open_trigger_server(config.trigger_server, desk).close)
     return stations
+
+
+def open_trigger_server(server: TriggerServerConfig, desk: TriggerDesk) -> TriggerServer:
+    """Start to listen for triggers over HTTP.
+
+    Raises:
+        ConfigError: the token cannot be read, or the address cannot be listened on.
+    """
+    token = None
+    if server.token_file is not None:
+        secret = read_secret(
+            "trigger_server", file=server.token_file, environment=None, kind="token"
+        )
+        token = secret.get_secret_value()
+    return TriggerServer(server.host, server.port, token, desk)
+
+
+def _open_output(camera: CameraConfig) -> OutputLine | None:
+    settings = camera.output
+    if settings is None:
+        return None
+    return OutputLine(
+        camera.name,
+        lambda: open_output(settings.driver, settings.address),
+        OutputTiming(
+            heartbeat_seconds=settings.heartbeat_seconds,
+            pass_seconds=settings.pass_seconds,
+            stall_seconds=settings.stall_seconds,
+        ),
+    )
+
+
+def _open_listener(camera: CameraConfig, desk: TriggerDesk) -> TriggerListener | None:
+    settings = camera.trigger.input
+    if settings is None:
+        return None
+    return TriggerListener(camera.name, lambda: open_input(settings.driver, settings.address), desk)
+
+
+def _error_of(line: OutputLine | TriggerListener) -> Callable[[], EdgeError | None]:
+    return lambda: line.error
+
+
+def _close_all(sources: Mapping[str, FrameSource | None]) -> None:
+    """Release those that no feed has taken over."""
+    for source in sources.values():
+        if source is not None:
+            source.close()
 
 
 def _opener(camera: CameraConfig) -> Callable[[], FrameSource]:

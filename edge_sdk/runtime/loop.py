@@ -7,26 +7,34 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from edge_sdk.alerting.ledger import TriggerNote
 from edge_sdk.alerting.payload import CameraState, CameraStatus
-from edge_sdk.alerting.trigger import parse_trigger
-from edge_sdk.errors import InputError
 from edge_sdk.records import Message, Verdict
+from edge_sdk.runtime.dispatch import Dispatch
 from edge_sdk.runtime.drafts import DraftMaker
-from edge_sdk.runtime.station import Dispatch, Station
+from edge_sdk.runtime.intake import Intake
+from edge_sdk.runtime.station import Station
 from edge_sdk.runtime.summary import CameraSummary
-from edge_sdk.runtime.triggers import TriggerCommand
+from edge_sdk.runtime.triggers import TriggerCommand, TriggerDesk
+from edge_sdk.runtime.writer import StoredListener
 
 _LONGEST_PAUSE_SECONDS = 0.25
-_TRIGGERED_PAUSE_SECONDS = 0.005
-"""How long a trigger may lie unread in the queue of the broker's thread."""
 _STATE_SECONDS = 1.0
 
 
 class Outbox(Protocol):
-    """Where messages go."""
+    """Where messages go. Nothing of it waits for a disk, save ``recall``, ``flush``, ``close``."""
 
-    def send(self, dispatch: Dispatch) -> Message:
-        """Number a message and make it durable; returns before it is published."""
+    def send(self, dispatch: Dispatch, on_stored: StoredListener) -> None:
+        """Hand a message over; it is numbered, made durable, told, and then published."""
+        ...
+
+    def note(self, trigger: TriggerNote, on_stored: StoredListener) -> None:
+        """Hand over that a trigger was taken, to be made durable before its result."""
+        ...
+
+    def recall(self) -> tuple[list[TriggerNote], list[TriggerNote]]:
+        """Triggers of earlier runs, and those of them that have no result; at the start."""
         ...
 
     def take_triggers(self) -> list[TriggerCommand]:
@@ -35,6 +43,10 @@ class Outbox(Protocol):
 
     def report(self, cameras: Mapping[str, CameraStatus]) -> None:
         """Make the retained state say this."""
+        ...
+
+    def flush(self) -> None:
+        """Wait until all that was sent is durable."""
         ...
 
     def close(self) -> int:
@@ -60,7 +72,8 @@ class Runtime:
         news: set by the feeds when there is something to do.
         summaries: counters a camera, which the stations fill.
         max_frames: inspections a camera after which it is finished; None: no limit.
-        on_message: told of every message after it became durable.
+        on_message: told of every message after it became durable, in the thread that stores.
+        desk: where other threads hand in triggers.
     """
 
     def __init__(
@@ -73,10 +86,11 @@ class Runtime:
         summaries: Mapping[str, CameraSummary],
         max_frames: int | None = None,
         on_message: MessageListener | None = None,
+        desk: TriggerDesk | None = None,
     ) -> None:
         self._stations = {station.camera.name: station for station in stations}
         self._outbox = outbox
-        self._drafts = drafts
+        self._intake = Intake(self._stations, outbox, drafts, desk=desk, send=self._send)
         self._news = news
         self._summaries = summaries
         self._max_frames = max_frames
@@ -90,21 +104,21 @@ class Runtime:
         Raises:
             EdgeError: a file failed (cameras are retried for ever), or the spool cannot store.
         """
+        self._intake.recall()
         while not stop.is_set() and not self._is_finished():
             self._news.clear()
-            has_worked = False
-            for station in self._stations.values():
-                if stop.is_set():
-                    break
-                self._take_triggers()
-                has_worked |= self._serve(station)
+            self._intake.take()
+            has_worked = self._tend()
+            if not stop.is_set():
+                has_worked |= self._inspect()
             self._report()
             if not has_worked:
                 self._news.wait(self._pause_seconds())
-        self._take_triggers()
+        self._intake.take()
         for station in self._stations.values():
             self._send_all(station.abandon("the run ended before the part was judged"))
         self._report(is_forced=True)
+        self._outbox.flush()
         self._raise_file_errors()
 
     def summary(self) -> dict[str, Any]:
@@ -114,32 +128,30 @@ class Runtime:
             for name, station in self._stations.items()
         }
 
-    def _serve(self, station: Station) -> bool:
-        """Let a station do one step; whether it had anything to do."""
-        if self._has_enough(station):
-            return self._send_all(station.abandon(f"finished after {self._max_frames} frames"))
-        inspected = self._summaries[station.camera.name].inspected
-        has_sent = self._send_all(station.step())
-        return has_sent or self._summaries[station.camera.name].inspected != inspected
+    def _tend(self) -> bool:
+        """Let every station do what is due without inspecting; whether anything came of it."""
+        has_worked = False
+        for station in self._stations.values():
+            if self._has_enough(station):
+                reason = f"finished after {self._max_frames} frames"
+                has_worked |= self._send_all(station.abandon(reason))
+            else:
+                has_worked |= self._send_all(station.tend())
+        return has_worked
 
-    def _take_triggers(self) -> None:
-        for command in self._outbox.take_triggers():
-            refusal = self._offer_trigger(command)
-            if refusal is not None:
-                self._send(refusal)
-
-    def _offer_trigger(self, command: TriggerCommand) -> Dispatch | None:
-        """Give a trigger to its station; an event where it is refused."""
-        try:
-            request = parse_trigger(command.payload)
-        except InputError as error:
-            return Dispatch(draft=self._drafts.trigger_refused(str(error)))
-        names = list(self._stations)
-        name = names[0] if request.camera is None and len(names) == 1 else request.camera
-        if name in self._stations:
-            return self._stations[name].trigger(request, command.received_ns)
-        reason = f"trigger.camera: expected one of {sorted(names)}, got {request.camera!r}"
-        return Dispatch(draft=self._drafts.trigger_refused(reason, request))
+    def _inspect(self) -> bool:
+        """Make the one inspection whose deadline comes first; whether there was one."""
+        ready = [
+            (deadline_ns, number, station)
+            for number, station in enumerate(self._stations.values())
+            if not self._has_enough(station)
+            and (deadline_ns := station.job_deadline_ns) is not None
+        ]
+        if not ready:
+            return False
+        _, _, station = min(ready, key=lambda job: job[:2])
+        self._send_all(station.inspect())
+        return True
 
     def _send_all(self, dispatches: Sequence[Dispatch]) -> bool:
         for dispatch in dispatches:
@@ -147,11 +159,18 @@ class Runtime:
         return bool(dispatches)
 
     def _send(self, dispatch: Dispatch) -> None:
-        message = self._outbox.send(dispatch)
-        if message.camera is not None:
-            self._summaries[message.camera].messages[str(message.kind)] += 1
-        if self._on_message is not None:
-            self._on_message(message)
+        def on_stored(message: Message | None) -> None:
+            if message is None:
+                return
+            summary = self._summaries.get(message.camera or "")
+            if summary is not None:
+                summary.messages[str(message.kind)] += 1
+            if dispatch.ticket is not None:
+                dispatch.ticket.answer(message)
+            if self._on_message is not None:
+                self._on_message(message)
+
+        self._outbox.send(dispatch, on_stored)
 
     def _report(self, *, is_forced: bool = False) -> None:
         """Say the state when a verdict or a state changed, and the scores once a second."""
@@ -181,8 +200,7 @@ class Runtime:
             for station in self._stations.values()
             if station.next_due_ns is not None and not self._has_enough(station)
         ]
-        is_triggered = any(s.camera.trigger.mode == "mqtt" for s in self._stations.values())
-        pause = _TRIGGERED_PAUSE_SECONDS if is_triggered else _LONGEST_PAUSE_SECONDS
+        pause = _LONGEST_PAUSE_SECONDS
         if due:
             pause = min(pause, max(0.0, (min(due) - time.monotonic_ns()) / 1e9))
         return pause
@@ -195,17 +213,19 @@ class Runtime:
 
 
 def _status(station: Station) -> CameraStatus:
-    """A camera without frames is blind, one whose frames cannot be judged unscored: never ok."""
+    """Blind without frames, unscored where they cannot be judged, degraded where a line fails."""
     decision, has_open_anomaly = station.last_decision, station.tracker.has_open_anomaly
+    has_failed = station.lines is not None and station.lines.has_failed
+    sound = CameraState.DEGRADED if has_failed else CameraState.OK
     if decision is None and station.feed.is_seeing and station.camera.trigger.mode != "continuous":
-        return CameraStatus(state=CameraState.OK)  # it waits for its first part
+        return CameraStatus(state=sound)  # it waits for its first part
     if decision is None or not station.feed.is_seeing:
         return CameraStatus(
             state=CameraState.BLIND, verdict=Verdict.FAULT, anomaly=has_open_anomaly
         )
     is_fault = decision.verdict is Verdict.FAULT
     return CameraStatus(
-        state=CameraState.UNSCORED if is_fault else CameraState.OK,
+        state=CameraState.UNSCORED if is_fault else sound,
         verdict=decision.verdict,
         score=decision.result.image_score if decision.result and not is_fault else None,
         threshold=decision.threshold,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from queue import Empty
 
 from edge_sdk._version import __version__
 from edge_sdk.alerting.broker import BrokerSettings
+from edge_sdk.alerting.entries import Entry
 from edge_sdk.alerting.forwarder import Forwarder, ForwarderSettings
 from edge_sdk.alerting.identity import time_quality
+from edge_sdk.alerting.ledger import TriggerNote
 from edge_sdk.alerting.payload import CameraStatus, DeviceFlag, state_payload
 from edge_sdk.alerting.publisher import MqttPublisher
 from edge_sdk.alerting.spool import Spool
@@ -18,18 +20,27 @@ from edge_sdk.alerting.topics import Topics
 from edge_sdk.alerting.trigger import TRIGGER_COMMAND
 from edge_sdk.config import DeviceConfig, build_tls_context, read_mqtt_password
 from edge_sdk.records import Message, MessageDraft, TimeQuality
-from edge_sdk.runtime.station import Dispatch
+from edge_sdk.runtime.dispatch import Dispatch
 from edge_sdk.runtime.triggers import TriggerCommand
+from edge_sdk.runtime.writer import SpoolWriter, StoredListener
 
 _LOGGER = logging.getLogger(__name__)
 _MEGABYTE = 1_000_000
+_FLUSH_SECONDS = 30.0
 
 
 class DurableOutbox:
-    """Spool, forwarder and broker. What ``send`` returned is on the disk."""
+    """Spool, forwarder and broker. What is handed over is stored by a thread, then published."""
 
-    def __init__(self, config: DeviceConfig, *, bundle_id: str) -> None:
+    def __init__(
+        self, config: DeviceConfig, *, bundle_id: str, on_news: Callable[[], None] | None = None
+    ) -> None:
         """Open the spool and start forwarding.
+
+        Args:
+            config: the device's settings.
+            bundle_id: of the bundle that judges.
+            on_news: called from the forwarder's thread when a command has come.
 
         Raises:
             ConfigError: the password, a certificate or a limit of the spool is wrong.
@@ -62,18 +73,36 @@ class DurableOutbox:
             settings,
             Topics(mqtt.topic_prefix, config.device.name),
             state_directory=config.state_dir,
+            on_command=on_news,
         )
+        self._writer = SpoolWriter(self._spool.store)
         self._forwarder = Forwarder(self._spool, self._publisher, ForwarderSettings())
         if self._is_enabled:
             self._forwarder.start()
 
-    def send(self, dispatch: Dispatch) -> Message:
-        """Commit a message to the spool.
+    def send(self, dispatch: Dispatch, on_stored: StoredListener) -> None:
+        """Hand a message to the thread that stores.
 
         Raises:
-            SpoolError: it could not be stored.
+            EdgeError: an earlier one could not be stored.
         """
-        return self._spool.append(dispatch.draft, dispatch.picture)
+        self._writer.put(Entry(draft=dispatch.draft, picture=dispatch.picture), on_stored)
+
+    def note(self, trigger: TriggerNote, on_stored: StoredListener) -> None:
+        """Hand a trigger that was taken to the thread that stores.
+
+        Raises:
+            EdgeError: an earlier entry could not be stored.
+        """
+        self._writer.put(Entry(trigger=trigger), on_stored)
+
+    def recall(self) -> tuple[list[TriggerNote], list[TriggerNote]]:
+        """Triggers of earlier runs, and those of them that have no result.
+
+        Raises:
+            SpoolError: the disk refuses.
+        """
+        return self._spool.triggers()
 
     def take_triggers(self) -> list[TriggerCommand]:
         """Commands ``cmd/trigger``; others are not understood yet, and logged."""
@@ -91,7 +120,22 @@ class DurableOutbox:
                 _LOGGER.warning("command %s: not understood by this version", command.name)
 
     def report(self, cameras: Mapping[str, CameraStatus]) -> None:
-        """Make the retained state say this; published by the forwarder."""
+        """Make the retained state say this; counted by the thread that stores, then published.
+
+        Raises:
+            EdgeError: something could not be stored.
+        """
+        self._writer.do_next(lambda: self._report(cameras))
+
+    def flush(self) -> None:
+        """Wait until all that was handed over is on the disk.
+
+        Raises:
+            EdgeError: something could not be stored within 30 s.
+        """
+        self._writer.flush(_FLUSH_SECONDS)
+
+    def _report(self, cameras: Mapping[str, CameraStatus]) -> None:
         quality = time_quality()
         flags = set(self._forwarder.flags) if self._is_enabled else set()
         if any(status.provisional for status in cameras.values()):
@@ -118,6 +162,10 @@ class DurableOutbox:
         Returns:
             How many messages wait on the disk for the next start.
         """
+        has_stored = self._writer.close(_FLUSH_SECONDS)
+        if not has_stored:
+            _LOGGER.error("the disk keeps silent: ending without waiting any longer")
+            return 0
         if self._is_enabled and not self._forwarder.stop(drain_seconds):
             _LOGGER.warning("the broker keeps silent: ending without a goodbye")
             return self._spool.statistics().rows  # the thread may still read it: left open
@@ -127,15 +175,23 @@ class DurableOutbox:
 
 
 class DryOutbox:
-    """Numbers messages and forgets them; no broker, no disk, no triggers."""
+    """Numbers messages and forgets them; no broker, no disk, no triggers over MQTT."""
 
     def __init__(self) -> None:
         self._seq = 0
 
-    def send(self, dispatch: Dispatch) -> Message:
+    def send(self, dispatch: Dispatch, on_stored: StoredListener) -> None:
         """Give the message a number."""
         self._seq += 1
-        return number_draft(dispatch.draft, self._seq)
+        on_stored(number_draft(dispatch.draft, self._seq))
+
+    def note(self, trigger: TriggerNote, on_stored: StoredListener) -> None:  # noqa: ARG002 - forgotten
+        """Forget it at once."""
+        on_stored(None)
+
+    def recall(self) -> tuple[list[TriggerNote], list[TriggerNote]]:
+        """None: nothing is remembered."""
+        return [], []
 
     def take_triggers(self) -> list[TriggerCommand]:
         """None: nobody is listened to."""
@@ -143,6 +199,9 @@ class DryOutbox:
 
     def report(self, cameras: Mapping[str, CameraStatus]) -> None:
         """Say nothing."""
+
+    def flush(self) -> None:
+        """Nothing waits."""
 
     def close(self) -> int:
         """Nothing to release, nothing waits."""

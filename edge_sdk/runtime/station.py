@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edge_sdk.alerting.identity import new_ulid
 from edge_sdk.alerting.incidents import IncidentSettings, IncidentTracker
 from edge_sdk.alerting.trigger import TriggerRequest
 from edge_sdk.config import CameraConfig
-from edge_sdk.imaging import draw_overlay, encode_jpeg
+from edge_sdk.outputs.line import OutputLine
 from edge_sdk.pipeline import Pipeline
-from edge_sdk.records import (
-    Box,
-    Decision,
-    Frame,
-    MessageDraft,
-    MessageKind,
-    Reason,
-    Verdict,
-)
-from edge_sdk.runtime.drafts import DraftMaker
+from edge_sdk.records import Decision, Frame, MessageDraft, MessageKind, Reason, Verdict
+from edge_sdk.runtime.dispatch import Dispatch, Dispatcher
 from edge_sdk.runtime.feed import FrameFeed
-from edge_sdk.runtime.triggers import Trigger, TriggerQueue
-
-_PICTURED = (MessageKind.ANOMALY_OPEN, MessageKind.ANOMALY_UPDATE, MessageKind.RESULT)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Dispatch:
-    """A draft, and the picture that goes with it."""
-
-    draft: MessageDraft
-    picture: bytes | None = None
-    """JPEG."""
+from edge_sdk.runtime.lines import LineWatch
+from edge_sdk.runtime.tickets import Ticket
+from edge_sdk.runtime.triggers import Refused, Trigger, TriggerQueue, Way
 
 
 class Station:
@@ -44,9 +27,10 @@ class Station:
         camera: its settings.
         pipeline: its way from frame to decision.
         feed: its frames.
-        drafts: makes messages.
-        picture_max_bytes: largest picture to send; None: none.
+        dispatcher: makes its messages.
         on_decision: told of every frame or part that was judged, for counting.
+        output: its reject/hold line, if it has one.
+        lines: tells when an input or output line fails.
     """
 
     def __init__(
@@ -54,18 +38,20 @@ class Station:
         camera: CameraConfig,
         pipeline: Pipeline,
         feed: FrameFeed,
-        drafts: DraftMaker,
+        dispatcher: Dispatcher,
         *,
-        picture_max_bytes: int | None,
         on_decision: Callable[[str, Decision], None],
+        output: OutputLine | None = None,
+        lines: LineWatch | None = None,
     ) -> None:
         self.camera = camera
         self.feed = feed
+        self.output = output
+        self.lines = lines
         self.last_decision: Decision | None = None
         """None until the first frame or part, and again after the camera went blind."""
         self._pipeline = pipeline
-        self._drafts = drafts
-        self._picture_max_bytes = picture_max_bytes
+        self._dispatcher = dispatcher
         self._on_decision = on_decision
         settings = camera.incident
         self.tracker = IncidentTracker(
@@ -78,8 +64,11 @@ class Station:
                 update_seconds=settings.update_seconds,
             )
         )
+        self._is_continuous = camera.trigger.mode == "continuous"
         self._triggers = TriggerQueue(camera.trigger.deadline_seconds)
-        self._next_interval_ns = time.monotonic_ns()
+        self._part: Frame | None = None
+        """Of a live camera: the picture of the first trigger's part, until it is judged."""
+        self._next_interval_ns = self._served_ns = time.monotonic_ns()
         self._is_said_blind = False
         self._blindness: MessageDraft | None = None
         """What a triggered camera opened when it went blind."""
@@ -92,43 +81,71 @@ class Station:
 
     @property
     def next_due_ns(self) -> int | None:
-        """Monotonic time at which ``step`` is wanted even without a new frame."""
+        """Monotonic time at which ``tend`` is wanted even without a new frame."""
         due = [self._triggers.first.deadline_ns] if self._triggers else []
         if self._takes_intervals:
             due.append(self._next_interval_ns)
         return min(due, default=None)
 
-    def trigger(self, request: TriggerRequest, received_ns: int) -> Dispatch | None:
-        """Take a trigger; its one result comes out of ``step`` or ``abandon``.
+    @property
+    def job_deadline_ns(self) -> int | None:
+        """Monotonic time by which ``inspect`` should have been called; None: nothing to do.
+
+        Of a part it is its deadline; of a camera that is watched, when its last verdict gets as
+        old as a frame may be.
+        """
+        if self._is_continuous:
+            age_ns = int(self.camera.faults.max_frame_age_seconds * 1e9)
+            return self._served_ns + age_ns if self.feed.has_frame else None
+        return self._triggers.first.deadline_ns if self._has_part else None
+
+    def remember(self, trigger_id: str) -> None:
+        """Take an id for used, as by an earlier run."""
+        self._triggers.remember(trigger_id)
+
+    def trigger(
+        self,
+        request: TriggerRequest,
+        received_ns: int,
+        *,
+        way: Way = "mqtt",
+        ticket: Ticket | None = None,
+    ) -> Trigger | Refused:
+        """Take a trigger; its one result comes out of ``tend``, ``inspect`` or ``abandon``.
 
         Args:
             request: what is asked for.
             received_ns: when, in monotonic time.
+            way: how it came.
+            ticket: of whoever waits for the result.
 
         Returns:
-            An event where the trigger is refused: this camera is not triggered, or the id was
-            used before. None where it was accepted.
+            The trigger, or why it is refused: this camera is not triggered in that way, or the id
+            was used before.
         """
-        if self.camera.trigger.mode != "mqtt":
-            problem = f"camera runs in mode {self.camera.trigger.mode}"
-        elif request.trigger_id is not None and self._triggers.has_seen(request.trigger_id):
-            problem = "trigger_id was used before"
-        else:
-            self._triggers.add(request.trigger_id or new_ulid(), request.part_id, received_ns)
-            return None
-        draft = self._drafts.trigger_refused(problem, request, camera=self.camera.name)
-        return Dispatch(draft=draft)
+        if self.camera.trigger.mode != way:
+            return Refused(f"camera runs in mode {self.camera.trigger.mode}")
+        if request.trigger_id is not None and self._triggers.has_seen(request.trigger_id):
+            return Refused("trigger_id was used before", is_repeated=True)
+        trigger_id = request.trigger_id or new_ulid()
+        return self._take(trigger_id, request.part_id, received_ns, ticket)
 
-    def step(self) -> list[Dispatch]:
-        """Do what is due now: at most one inspection.
+    def tend(self) -> list[Dispatch]:
+        """Do what is due now without inspecting: blindness, new intervals, missed deadlines.
 
         Raises:
             EdgeError: a defect has ended the reading of frames.
         """
         self.feed.check()
-        if self.camera.trigger.mode == "continuous":
-            return self._watch()
-        return self._serve_triggers()
+        if self.output is not None:
+            self.output.tick()
+        told = self.lines.tell() if self.lines is not None else []
+        return told + (self._tend_watch() if self._is_continuous else self._tend_triggers())
+
+    def inspect(self) -> list[Dispatch]:
+        """Make one inspection, if there is something to inspect (see ``job_deadline_ns``)."""
+        self._served_ns = time.monotonic_ns()
+        return self._inspect_frame() if self._is_continuous else self._inspect_part()
 
     def abandon(self, why: str) -> list[Dispatch]:
         """Give every waiting trigger its result without a frame.
@@ -142,17 +159,29 @@ class Station:
             dispatches.append(self._answer(self._triggers.pop(), fault))
         return dispatches
 
-    def _watch(self) -> list[Dispatch]:
-        frame = self.feed.take()
-        if frame is not None:
-            self._is_said_blind = False
-            decision = self._pipeline.inspect(frame)
-            self._remember(decision)
-            return self._follow(decision, frame.scene_ns)
+    def _take(
+        self, trigger_id: str, part_id: str, received_ns: int, ticket: Ticket | None = None
+    ) -> Trigger:
+        trigger = self._triggers.add(trigger_id, part_id, received_ns, ticket)
+        if self.output is not None:
+            self.output.expect(trigger_id, part_id, trigger.deadline_ns)
+        return trigger
+
+    def _tend_watch(self) -> list[Dispatch]:
         error = self.feed.error
-        if error is None or self._is_said_blind:
+        if error is None or self._is_said_blind or self.feed.has_frame:
             return []
         return self._follow(self._go_blind(str(error)), time.monotonic_ns())
+
+    def _inspect_frame(self) -> list[Dispatch]:
+        frame = self.feed.take()
+        if frame is None:
+            return []
+        self._is_said_blind = False
+        decision = self._pipeline.inspect(frame)
+        dispatches = self._follow(decision, frame.scene_ns)
+        self._remember(decision)
+        return dispatches
 
     def _go_blind(self, why: str) -> Decision:
         """The fault of a camera that gives no frames; not counted, for nothing was judged."""
@@ -161,24 +190,33 @@ class Station:
         return self._pipeline.decider.fault(Reason.NO_FRAME, why)
 
     def _follow(self, decision: Decision, now_ns: int) -> list[Dispatch]:
+        changes = self.tracker.observe(decision, now_ns)
+        if self.output is not None:  # before anything is drawn, encoded or stored
+            is_fault = decision.verdict is Verdict.FAULT
+            self.output.hold(decision, is_good=not is_fault and not self.tracker.has_open_anomaly)
         return [
             self._dispatch(change.kind, change.decision, incident_id=change.incident_id)
-            for change in self.tracker.observe(decision, now_ns)
+            for change in changes
         ]
 
-    def _serve_triggers(self) -> list[Dispatch]:
+    def _tend_triggers(self) -> list[Dispatch]:
         now_ns = time.monotonic_ns()
         dispatches = self._tell_blindness()
         self._trigger_by_interval(now_ns)
         while self._triggers and (cause := self._why_hopeless(self._triggers.first, now_ns)):
             fault = self._pipeline.decider.fault(*cause)
             dispatches.append(self._answer(self._triggers.pop(), fault))
-        frame = self._next_part()
-        if frame is not None:
-            trigger = self._triggers.pop()
-            decision = self._in_time(trigger, self._pipeline.inspect(frame))
-            dispatches.append(self._answer(trigger, decision))
+        self._find_part()
         return dispatches
+
+    def _inspect_part(self) -> list[Dispatch]:
+        frame, self._part = self._part, None
+        if self.camera.reads_every_frame and self._triggers:
+            frame = self.feed.take()
+        if frame is None or not self._triggers:
+            return []
+        trigger = self._triggers.pop()
+        return [self._answer(trigger, self._in_time(trigger, self._pipeline.inspect(frame)))]
 
     def _tell_blindness(self) -> list[Dispatch]:
         """A camera without frames is blind, triggers or not: one incident until they come again."""
@@ -191,7 +229,7 @@ class Station:
             self._blindness = opened.draft
             return [opened]
         self._blindness, self._is_said_blind = None, False
-        return [Dispatch(draft=self._drafts.fault_close(blindness))] if blindness else []
+        return [self._dispatcher.fault_close(blindness)] if blindness else []
 
     @property
     def _takes_intervals(self) -> bool:
@@ -209,7 +247,7 @@ class Station:
             return
         self._next_interval_ns = max(self._next_interval_ns + int(interval * 1e9), now_ns)
         trigger_id = new_ulid()
-        self._triggers.add(trigger_id, trigger_id, now_ns)
+        self._take(trigger_id, trigger_id, now_ns)
 
     def _why_hopeless(self, trigger: Trigger, now_ns: int) -> tuple[Reason, str] | None:
         """Why a trigger can get no verdict any more; None while it can."""
@@ -220,53 +258,63 @@ class Station:
             return Reason.NO_FRAME, str(error or "the source has ended")
         return None
 
-    def _next_part(self) -> Frame | None:
-        """The frame for the first trigger: one taken after it; of a file, simply the next one."""
+    @property
+    def _has_part(self) -> bool:
         if self.camera.reads_every_frame:
-            return self.feed.take() if self._triggers else None
-        frame = self.feed.take()  # also where nobody asked for it: it came before any trigger
-        if frame is None or not self._triggers:
-            return None
-        return frame if frame.monotonic_ns >= self._triggers.first.received_ns else None
+            return bool(self._triggers) and self.feed.has_frame
+        return self._part is not None
+
+    def _find_part(self) -> None:
+        """Keep the first frame taken after the first trigger; of a file, simply the next one."""
+        if self.camera.reads_every_frame:
+            return
+        if self._part is None or not self._shows_first(self._part):
+            frame = self.feed.take()  # also where nobody asked for it: it came before any trigger
+            self._part = frame if frame is not None and self._shows_first(frame) else None
+
+    def _shows_first(self, frame: Frame) -> bool:
+        return bool(self._triggers) and frame.monotonic_ns >= self._triggers.first.received_ns
 
     def _in_time(self, trigger: Trigger, decision: Decision) -> Decision:
         """The decision, or a fault where it came too late for the part."""
         late_ms = (time.monotonic_ns() - trigger.deadline_ns) / 1e6
-        if late_ms <= 0:
-            return decision
+        return decision if late_ms <= 0 else self._too_late(decision, late_ms)
+
+    def _too_late(self, decision: Decision, late_ms: float) -> Decision:
         detail = f"deadline missed by {late_ms:.0f} ms; was: {decision.detail}"
         fault = self._pipeline.decider.fault(Reason.TIMEOUT, detail, frame=decision.frame)
         return replace(fault, latency_ms=decision.latency_ms)
 
     def _answer(self, trigger: Trigger, decision: Decision) -> Dispatch:
-        decision = replace(decision, part_id=trigger.part_id, trigger_id=trigger.trigger_id)
+        """Show the verdict, and only then make a message of it."""
+        decision = _about(trigger, decision)
+        if self.output is not None and not self.output.answer(decision):
+            # The deadline fell between the look at the clock and the line: the line is right.
+            late_ms = max(0.0, (time.monotonic_ns() - trigger.deadline_ns) / 1e6)
+            decision = _about(trigger, self._too_late(decision, late_ms))
         self._remember(decision)
-        return self._dispatch(MessageKind.RESULT, decision)
+        return self._dispatch(MessageKind.RESULT, decision, ticket=trigger.ticket)
 
     def _remember(self, decision: Decision) -> None:
         self.last_decision = decision
         self._on_decision(self.camera.name, decision)
 
     def _dispatch(
-        self, kind: MessageKind, decision: Decision, *, incident_id: str | None = None
+        self,
+        kind: MessageKind,
+        decision: Decision,
+        *,
+        incident_id: str | None = None,
+        ticket: Ticket | None = None,
     ) -> Dispatch:
-        draft = self._drafts.of_decision(
+        return self._dispatcher.of_decision(
             kind,
             decision,
-            camera=self.camera.name,
             reference_set=self._pipeline.reference_label,
             incident_id=incident_id,
+            ticket=ticket,
         )
-        picture = None
-        if kind in _PICTURED and decision.verdict is Verdict.ANOMALOUS:
-            picture = self._picture(decision)
-        return Dispatch(draft=draft, picture=picture)
 
-    def _picture(self, decision: Decision) -> bytes | None:
-        if self._picture_max_bytes is None or decision.frame is None or decision.result is None:
-            return None
-        boxes = [Box(x=r.x, y=r.y, width=r.width, height=r.height) for r in decision.regions]
-        overlay = draw_overlay(
-            decision.frame.pixels, decision.result.anomaly_map, decision.threshold or 0.0, boxes
-        )
-        return encode_jpeg(overlay, max_bytes=self._picture_max_bytes)
+
+def _about(trigger: Trigger, decision: Decision) -> Decision:
+    return replace(decision, part_id=trigger.part_id, trigger_id=trigger.trigger_id)

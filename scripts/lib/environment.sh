@@ -80,7 +80,7 @@ edge_environment_key() {
 
 edge_environment() {
     local extras=$1 python stamp key
-    [ "$extras" = test ] && extras=demo,dev,export,openvino
+    [ "$extras" = test ] && extras=demo,dev,export,gpio,openvino
     EDGE_VENV=${EDGE_VENV:-$EDGE_ROOT/.venv}
     mkdir -p "$EDGE_VENV" && EDGE_VENV=$(cd "$EDGE_VENV" && pwd) || return 1
     stamp=$EDGE_VENV/edge-environment

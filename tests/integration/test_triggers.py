@@ -5,32 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
-from typing import Any
 
-import cv2
 import pytest
-from commands import (
-    TERMINATED,
-    Box,
-    Finished,
-    Running,
-    bad_part,
-    good_part,
-    write_config,
-    write_pictures,
-)
+from commands import TERMINATED, Box, Finished, Running
 from plant import Plant
-from scenes import make_bundle
-
-DEVICE = "press-3"
-FRAMES_PER_SECOND = 25.0
-BAD_FROM = 100
-"""Frame of the video from which the parts are bad."""
-ABSENT = next(number for number in count() if not Path(f"/dev/video{number}").exists())
+from triggered import (
+    ABSENT,
+    BAD_FROM,
+    DEVICE,
+    device_file,
+    enroll_box,
+    results,
+    service,
+    trigger,
+    wait_for_results,
+)
 
 MALFORMED = [
     b"part A-1",
@@ -51,20 +41,7 @@ def _needs_mosquitto(mosquitto_path: Path) -> None:
 @pytest.fixture(scope="module")
 def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A computer with a small bundle, references, and a video of good parts, then of bad ones."""
-    folder = tmp_path_factory.mktemp("triggered")
-    make_bundle(folder / "bundle")
-    pictures = write_pictures(folder / "good", [good_part(seed) for seed in range(4)])
-    Box(folder).run("enroll", "--bundle", folder / "bundle", "--camera", pictures).expect(0)
-    write_pictures(folder / "bad", [bad_part(seed) for seed in range(4)])
-    video = cv2.VideoWriter(
-        str(folder / "line.avi"), cv2.VideoWriter.fourcc(*"FFV1"), FRAMES_PER_SECOND, (32, 32)
-    )
-    assert video.isOpened()
-    for number in range(1500):
-        part = good_part(number % 50) if number < BAD_FROM else bad_part(number % 50)
-        video.write(cv2.cvtColor(part, cv2.COLOR_RGB2BGR))
-    video.release()
-    return folder
+    return enroll_box(tmp_path_factory.mktemp("triggered")).folder
 
 
 @pytest.fixture
@@ -72,44 +49,6 @@ def box(enrolled: Path, tmp_path: Path) -> Box:
     """A copy of that computer, to be used up."""
     shutil.copytree(enrolled, tmp_path / "box")
     return Box(tmp_path / "box")
-
-
-def device_file(box: Box, **camera: Any) -> Path:
-    """A device file with one triggered camera that reads the video as a camera would."""
-    values = {
-        "name": "cam1",
-        "source": f"file:{box.folder / 'line.avi'}",
-        "pace": "realtime",
-        "trigger": {"mode": "mqtt"},
-        **camera,
-    }
-    return write_config(
-        box.folder / "box.yaml",
-        device={"name": DEVICE},
-        bundle=str(box.folder / "bundle"),
-        cameras=[{key: value for key, value in values.items() if value is not None}],
-    )
-
-
-@contextmanager
-def service(box: Box, plant: Plant, config: Path, *options: str) -> Iterator[Running]:
-    """``edge-run``, listening for triggers."""
-    run = ("run", "--config", config, "--mqtt", plant.address, "--json", *options)
-    with box.start(*run) as running:
-        plant.wait_until(lambda plant: bool(plant.all_of("status")), 30)
-        yield running
-
-
-def results(plant: Plant) -> list[dict[str, Any]]:
-    return plant.messages("result")
-
-
-def wait_for_results(plant: Plant, number: int) -> None:
-    plant.wait_until(lambda plant: len(results(plant)) >= number, 20)
-
-
-def trigger(plant: Plant, **values: Any) -> None:
-    plant.command("trigger", values, device=DEVICE)
 
 
 def stop(running: Running) -> Finished:

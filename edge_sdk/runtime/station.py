@@ -16,6 +16,7 @@ from edge_sdk.records import Decision, Frame, MessageDraft, MessageKind, Reason,
 from edge_sdk.runtime.dispatch import Dispatch, Dispatcher
 from edge_sdk.runtime.feed import FrameFeed
 from edge_sdk.runtime.lines import LineWatch
+from edge_sdk.runtime.summary import TRIGGER_TO_OUTPUT
 from edge_sdk.runtime.tickets import Ticket
 from edge_sdk.runtime.triggers import Refused, Trigger, TriggerQueue, Way
 
@@ -292,6 +293,9 @@ class Station:
             # The deadline fell between the look at the clock and the line: the line is right.
             late_ms = max(0.0, (time.monotonic_ns() - trigger.deadline_ns) / 1e6)
             decision = _about(trigger, self._too_late(decision, late_ms))
+        waited_ms = (time.monotonic_ns() - trigger.received_ns) / 1e6
+        latency_ms = {**decision.latency_ms, TRIGGER_TO_OUTPUT: waited_ms}
+        decision = replace(decision, latency_ms=latency_ms)
         self._remember(decision)
         return self._dispatch(MessageKind.RESULT, decision, ticket=trigger.ticket)
 

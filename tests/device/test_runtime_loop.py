@@ -395,6 +395,35 @@ def test_a_slow_camera_robs_no_trigger_of_its_result(tmp_path: Path) -> None:
     assert "timeout" in {r["reason"] for r in results}, "eight parts do not fit into 0.1 s"
 
 
+def test_the_part_with_the_nearest_deadline_is_inspected_first(tmp_path: Path) -> None:
+    cameras = [
+        (make_camera(name, mode="mqtt", deadline_seconds=seconds), PlayedSource())
+        for name, seconds in (("patient", 30.0), ("urgent", 5.0), ("between", 10.0))
+    ]
+    with make_rig(tmp_path, cameras) as rig:
+        for camera, source in cameras:
+            rig.outbox.trigger(part_id=camera.name, camera=camera.name)
+            source.give()
+        rig.wait_for_frames()
+        with rig.running():
+            rig.outbox.wait_for_results(3)
+    assert rig.decided == ["urgent", "between", "patient"]
+    assert {r["verdict"] for r in rig.outbox.of_kind("result")} == {"normal"}
+
+
+def test_a_result_says_how_long_its_trigger_has_waited(tmp_path: Path) -> None:
+    source = PlayedSource()
+    with make_rig(tmp_path, [(make_camera(mode="mqtt", deadline_seconds=0.1), source)]) as rig:
+        with rig.running():
+            rig.outbox.trigger(part_id="A-1")
+            rig.outbox.wait_for_results(1)
+        waited = rig.runtime().summary()["cam1"]["latency_ms"]["trigger_to_output"]
+    (result,) = rig.outbox.of_kind("result")
+    assert result["reason"] == "timeout"
+    assert result["latency_ms"]["trigger_to_output"] >= 100
+    assert waited["p50"] == waited["p99"] == waited["worst"] >= 100
+
+
 def test_a_camera_that_is_finished_costs_no_time(tmp_path: Path) -> None:
     cameras = [
         (make_camera("done", mode="interval", interval_seconds=0.05), PlayedSource()),

@@ -10,7 +10,7 @@ from edge_sdk.config import CameraConfig
 from edge_sdk.errors import CaptureError, InputError
 from edge_sdk.model import Model
 from edge_sdk.picture_checks import Finding, check_pixels
-from edge_sdk.pipeline import build_preprocessor
+from edge_sdk.pipeline import build_preprocessor, check_places
 from edge_sdk.preprocess import mean_brightness
 from edge_sdk.protocols import FrameSource
 from edge_sdk.records import Frame
@@ -77,9 +77,11 @@ def score_fellows(model: Model, camera: CameraConfig, frames: Sequence[Frame]) -
         frames: the pictures, at least two.
 
     Raises:
-        InputError: they do not fit the crop or the regions.
+        ConfigError: the crop or a region does not lie in them.
         EngineError: the graph failed.
     """
+    for size in sorted({frame.size for frame in frames}):
+        check_places(camera, size)
     preprocess = build_preprocessor(model, camera)
     if model.needs_references:
         brightness = mean_brightness([preprocess(frame) for frame in frames])

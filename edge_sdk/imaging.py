@@ -1,14 +1,13 @@
-"""The one home of picture arithmetic: decode, encode, resize, blur, draw.
+"""The one home of picture arithmetic: decode, encode, resize, blur.
 
-OpenCV is named here and in ``capture`` only, so that every part of the product that resizes a
-picture resizes it in the same way.
+OpenCV is named here, where pictures are drawn for people (``overlay``, ``sheet``) and in
+``capture`` only, so that every part of the product that resizes a picture does it in the same way.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 
 # OpenCV reads this once, when it is imported: a second wall behind the header check below.
@@ -247,42 +246,6 @@ def box_average(tokens: FloatArray, side: int) -> FloatArray:
         total /= count[:, None, None] if axis == 0 else count[None, :, None]
         tokens = total
     return tokens
-
-
-def draw_overlay(
-    pixels: UInt8Array, anomaly_map: FloatArray, threshold: float, boxes: Sequence[Box]
-) -> UInt8Array:
-    """The frame with its heatmap: transparent below half the threshold, outlined above it.
-
-    Args:
-        pixels: (H, W, 3) RGB or (H, W, 1).
-        anomaly_map: (H, W) in the same pixels.
-        threshold: the map's value shown as half of the colour scale.
-        boxes: rectangles to frame, the worst first.
-
-    Returns:
-        (H, W, 3) RGB, a new array.
-    """
-    level = np.clip(anomaly_map / (2 * threshold), 0, 1) if threshold > 0 else anomaly_map > 0
-    colours = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_JET)[:, :, ::-1]
-    weight = np.clip((level - 0.25) * 2, 0, 0.6).astype(np.float32)[:, :, None]
-    blended = to_rgb(pixels) * (1 - weight) + colours * weight
-    picture = np.ascontiguousarray(blended.astype(np.uint8))
-    above = (anomaly_map > threshold).astype(np.uint8)
-    outlines, _ = cv2.findContours(above, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    cv2.drawContours(picture, outlines, -1, (255, 255, 255), 1)
-    for box in boxes:
-        corner = (box.x + box.width - 1, box.y + box.height - 1)
-        cv2.rectangle(picture, (box.x, box.y), corner, (255, 40, 40), 2)
-    return picture
-
-
-def draw_outline(pixels: UInt8Array, mask: BoolArray, colour: tuple[int, int, int]) -> UInt8Array:
-    """A copy of the (H, W, 3) RGB picture with the edges of the (H, W) mask drawn on it."""
-    picture = np.array(pixels, np.uint8, order="C")
-    edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, edges, -1, colour, max(1, round(min(mask.shape) / 200)))
-    return picture
 
 
 def scale_brightness(pixels: UInt8Array, gain: float) -> UInt8Array:

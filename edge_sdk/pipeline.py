@@ -139,6 +139,8 @@ def build_pipeline(
     if not pictures and (references or model.needs_references):
         label = references.label if references else camera.reference_set
         raise InputError(f"reference set {label}: has no pictures")
+    for size in sorted({frame.size for frame in frames}):
+        check_places(camera, size)
     preprocess = build_preprocessor(model, camera, frame_size=_fixed_size(camera, frames))
     originals = prepared = [preprocess(frame) for frame in frames]
     # Whole models were trained on pictures as they are; only a comparison divides the lamp out.
@@ -178,6 +180,33 @@ def build_pipeline(
         bundle_id=model.bundle.manifest.bundle_id,
         references=references,
     )
+
+
+def check_places(camera: CameraConfig, frame_size: tuple[int, int]) -> None:
+    """Check that the crop and every polygon lie in the frame.
+
+    Args:
+        camera: its settings.
+        frame_size: (height, width) in pixels of the camera's pictures.
+
+    Raises:
+        ConfigError: one does not; names the camera, the key and the corner.
+    """
+    height, width = frame_size
+    where = f"inside the {width}x{height} picture (x 0 to {width}, y 0 to {height})"
+    crop = camera.crop
+    if crop and (crop.x + crop.width > width or crop.y + crop.height > height):
+        raise ConfigError(
+            f"camera {camera.name}: crop: expected {where}, got x {crop.x} to "
+            f"{crop.x + crop.width}, y {crop.y} to {crop.y + crop.height}"
+        )
+    for index, region in enumerate(camera.regions):
+        for corner, (x, y) in enumerate(region.polygon):
+            if x > width or y > height:
+                raise ConfigError(
+                    f"camera {camera.name}: regions[{index}].polygon[{corner}]: region "
+                    f"{region.name!r}: expected a corner {where}, got [{x}, {y}]"
+                )
 
 
 def _fixed_size(camera: CameraConfig, references: Sequence[Frame]) -> tuple[int, int] | None:

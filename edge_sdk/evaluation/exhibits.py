@@ -12,10 +12,11 @@ from edge_sdk.config import CameraConfig
 from edge_sdk.evaluation.draw import DrawPlan, read_mask, teach
 from edge_sdk.evaluation.layouts import Picture
 from edge_sdk.evaluation.scores import AS_IT_IS, ScoreRow
-from edge_sdk.imaging import draw_outline, draw_overlay, encode_jpeg, read_image, resize_picture
+from edge_sdk.imaging import encode_jpeg, read_image, resize_picture
 from edge_sdk.model import Model
+from edge_sdk.overlay import cut_around, draw_outline, draw_overlay, find_match
 from edge_sdk.pipeline import Pipeline, as_frame
-from edge_sdk.records import AnomalyResult, UInt8Array
+from edge_sdk.records import UInt8Array
 
 _SIDE_PX = 168
 _PATCH_PX = 84
@@ -85,7 +86,8 @@ def _exhibit(
     level: float,
 ) -> Exhibit:
     pixels = read_image(picture.path)
-    result = pipeline.inspect(as_frame(pixels)).result
+    decision = pipeline.inspect(as_frame(pixels))
+    result = decision.result
     mask = read_mask(picture, pixels)
     outlined = pixels if mask is None else draw_outline(pixels, mask, _MASK_COLOUR)
     heatmap = pixels
@@ -93,13 +95,13 @@ def _exhibit(
     if result is not None:
         heatmap = draw_overlay(pixels, result.anomaly_map, level, ())
         heatmap = heatmap if mask is None else draw_outline(heatmap, mask, _MASK_COLOUR)
-        found = _hottest_match(result)
+        found = find_match(decision)
         if found is not None and pipeline.references is not None:
-            place, reference, other = found
-            patch = _data_uri(_cut(pixels, place), _PATCH_PX)
-            known = pipeline.references.pictures[reference].pixels
-            matched = _data_uri(_cut(known, other), _PATCH_PX)
-            matched_file = plan.category.file_name(plan.category.train[references[reference]])
+            patch = _data_uri(_cut(pixels, found.place), _PATCH_PX)
+            known = pipeline.references.pictures[found.reference].pixels
+            matched = _data_uri(_cut(known, found.reference_place), _PATCH_PX)
+            number = references[found.reference]
+            matched_file = plan.category.file_name(plan.category.train[number])
     return Exhibit(
         file=plan.category.file_name(picture.path),
         kind=picture.kind,
@@ -112,29 +114,11 @@ def _exhibit(
     )
 
 
-def _hottest_match(
-    result: AnomalyResult,
-) -> tuple[tuple[float, float], int, tuple[float, float]] | None:
-    """(place of the hottest patch, its reference, place in that), places as shares of the sides."""
-    nearest = result.nearest
-    if nearest is None:
-        return None
-    index = int(np.argmax(nearest.distance))
-    rows, cols = nearest.grid
-
-    def place(patch: int) -> tuple[float, float]:
-        return (patch // cols + 0.5) / rows, (patch % cols + 0.5) / cols
-
-    return place(index), int(nearest.reference[index]), place(int(nearest.patch[index]))
-
-
 def _cut(pixels: UInt8Array, place: tuple[float, float]) -> UInt8Array:
     """A square around a place: a fifth of the shorter side."""
     height, width = pixels.shape[:2]
-    side = max(8, min(height, width) // 5)
-    top = min(max(0, round(place[0] * height) - side // 2), max(0, height - side))
-    left = min(max(0, round(place[1] * width) - side // 2), max(0, width - side))
-    return pixels[top : top + side, left : left + side]
+    side = min(height, width) / 5
+    return cut_around(pixels, place, (side / width, side / height))[0]
 
 
 def _data_uri(pixels: UInt8Array, longest_px: int) -> str:

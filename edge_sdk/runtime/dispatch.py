@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge_sdk.imaging import draw_overlay, encode_jpeg
+from edge_sdk.imaging import encode_jpeg
+from edge_sdk.overlay import draw_overlay
 from edge_sdk.records import Box, Decision, MessageDraft, MessageKind, Verdict
 from edge_sdk.runtime.drafts import DraftMaker
 from edge_sdk.runtime.tickets import Ticket

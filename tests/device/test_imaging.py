@@ -25,7 +25,6 @@ from edge_sdk.imaging import (
     box_average,
     connected_boxes,
     decode_image,
-    draw_overlay,
     encode_jpeg,
     encode_png,
     polygon_mask,
@@ -355,42 +354,6 @@ def test_a_token_that_is_not_a_number_spoils_its_neighbours_and_nobody_else() ->
     expected = np.zeros((5, 5, 2), bool)
     expected[:2, :2, 0] = True
     assert np.array_equal(bad, expected)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_an_overlay_leaves_cold_pixels_as_they_are_and_colours_hot_ones(channels: int) -> None:
-    pixels = noise(20, 30, channels)
-    before = pixels.copy()
-    anomaly_map = np.full((20, 30), 0.49, np.float32)
-    anomaly_map[5:9, 10:15] = 2.0
-    picture = draw_overlay(pixels, anomaly_map, 1.0, [])
-    is_hot = anomaly_map > 1
-    assert np.array_equal(picture[~is_hot], to_rgb(before)[~is_hot])
-    changed = (picture != to_rgb(before)).any(axis=2)
-    assert changed[is_hot].all()
-    outline = picture[5, 10:15]
-    assert (outline == 255).all()
-    assert np.array_equal(pixels, before)
-    assert not np.shares_memory(picture, pixels)
-
-
-def test_an_overlay_frames_the_boxes() -> None:
-    black = np.zeros((20, 30, 3), np.uint8)
-    box = Box(x=8, y=4, width=10, height=6)
-    picture = draw_overlay(black, np.zeros((20, 30), np.float32), 1.0, [box])
-    ys, xs = np.nonzero(picture.any(axis=2))
-    assert abs(int(ys.min()) - 4) <= 1
-    assert abs(int(ys.max()) - 9) <= 1
-    assert abs(int(xs.min()) - 8) <= 1
-    assert abs(int(xs.max()) - 17) <= 1
-    assert not picture[7, 13].any()
-
-
-def test_an_overlay_at_a_threshold_of_zero_shows_everything_above_it() -> None:
-    anomaly_map = np.zeros((8, 8), np.float32)
-    anomaly_map[2:5, 2:5] = 1e-6
-    picture = draw_overlay(np.zeros((8, 8, 3), np.uint8), anomaly_map, 0.0, [])
-    assert np.array_equal(picture.any(axis=2), anomaly_map > 0)
 
 
 def test_a_polygon_has_its_edge_inside() -> None:

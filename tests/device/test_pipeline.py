@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from scenes import (
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.config import CameraConfig
 from edge_sdk.encoder import GraphEncoder
-from edge_sdk.errors import BundleError, EngineError, InputError
+from edge_sdk.errors import BundleError, ConfigError, EngineError, InputError
 from edge_sdk.imaging import scale_brightness
 from edge_sdk.model import Model, load_model
 from edge_sdk.pipeline import Pipeline, as_frame, build_pipeline, build_preprocessor
@@ -429,6 +430,31 @@ def test_pictures_of_a_folder_may_differ_in_size(site: Site) -> None:
     site.enrol([*PICTURES, tall])
     folder = camera_config(source="dir:parts")
     assert site.start(camera=folder).inspect(frame_of(tall)).verdict is Verdict.NORMAL
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"crop": {"x": 0, "y": 8, "width": 32, "height": 32}},
+            "cam1: crop: expected inside the 32x32 picture (x 0 to 32, y 0 to 32), got x 0 to 32",
+        ),
+        (
+            {
+                "regions": [
+                    {"name": "all", "mode": "include", "polygon": [[0, 0], [32, 0], [32, 32]]},
+                    {"name": "chain", "mode": "exclude", "polygon": [[0, 0], [9, 0], [33, 9]]},
+                ]
+            },
+            "cam1: regions[1].polygon[2]: region 'chain': expected a corner inside the 32x32",
+        ),
+    ],
+)
+def test_a_crop_or_polygon_outside_the_frame_is_refused(
+    site: Site, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        site.start(camera=camera_config(**changes))
 
 
 def test_a_crop_needs_references_of_one_size(site: Site) -> None:

@@ -107,6 +107,10 @@ class Decider:
             result=result,
         )
 
+    def with_threshold(self, threshold: Threshold) -> Decider:
+        """The same with another cut."""
+        return Decider(threshold, limits=self._limits, critical_margin=self._critical_margin)
+
     def fault(
         self,
         reason: Reason,

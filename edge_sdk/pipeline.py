@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,9 +25,17 @@ from edge_sdk.records import (
     Threshold,
     UInt8Array,
 )
-from edge_sdk.references import ReferenceSet, TokenCache, load_threshold, save_threshold
-from edge_sdk.scoring.threshold import THRESHOLD_METHOD, fit_threshold, nuisance_views
-from edge_sdk.thresholds import bundle_threshold, check_threshold, given_threshold
+from edge_sdk.references import ReferenceSet, TokenCache
+from edge_sdk.run_in.folder import RunIn
+from edge_sdk.scoring.threshold import nuisance_views
+from edge_sdk.thresholds import (
+    bundle_threshold,
+    check_threshold,
+    digest,
+    find_run_in,
+    fitted_threshold,
+    given_threshold,
+)
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -47,6 +53,7 @@ class Pipeline:
         decider: Decider,
         bundle_id: str,
         references: ReferenceSet | None,
+        run_in: RunIn | None = None,
     ) -> None:
         self._preprocess = preprocess
         self._encoder = encoder
@@ -54,6 +61,8 @@ class Pipeline:
         self.decider = decider
         self.bundle_id = bundle_id
         self.references = references
+        self.run_in = run_in
+        """What is learned from the parts that are judged; None: nothing."""
 
     @property
     def reference_label(self) -> str | None:
@@ -73,6 +82,10 @@ class Pipeline:
         except InputError as error:
             decision = self.decider.fault(Reason.WRONG_SIZE, str(error), frame=frame)
         return replace(decision, latency_ms=clock.milliseconds)
+
+    def arm(self, threshold: Threshold) -> None:
+        """Judge with another threshold from now on: the one that was learned."""
+        self.decider = self.decider.with_threshold(threshold)
 
     def leave_out(self, reference: int) -> Callable[[Frame], AnomalyResult]:
         """Scores a frame against all references but one; for honest scores of that one.
@@ -159,14 +172,31 @@ def build_pipeline(
         saturated_above=camera.faults.saturated_above,
         saturated_share=camera.faults.saturated_share,
     )
+    run_in = None
     if camera.threshold_override is not None:
         threshold = given_threshold(camera.threshold_override)
     elif references is None:
+        if camera.run_in is not None:
+            raise ConfigError(
+                f"camera {camera.name}: run_in: expected an enrolled set to learn for, got none; "
+                "show it good parts with edge-enroll, same --camera and --state"
+            )
         threshold = bundle_threshold(model, camera)
     else:
-        threshold = _fitted_threshold(
-            model, camera, references, preprocess=preprocess, scorer=scorer, features=features
+        run_in = find_run_in(model, camera, references)
+        learned = run_in.standing.threshold if run_in is not None else None
+        threshold = learned or fitted_threshold(
+            model,
+            camera,
+            references,
+            scorer=scorer,
+            features=features,
+            encode=lambda pixels: [
+                model.encoder.encode(preprocess(as_frame(view))) for view in nuisance_views(pixels)
+            ],
         )
+        if run_in is not None and learned is None:
+            threshold = replace(threshold, provisional=True)
     check_threshold(model, camera, threshold)
     return Pipeline(
         preprocess=preprocess,
@@ -179,6 +209,7 @@ def build_pipeline(
         ),
         bundle_id=model.bundle.manifest.bundle_id,
         references=references,
+        run_in=run_in,
     )
 
 
@@ -234,45 +265,11 @@ def _check_regions(camera: CameraConfig) -> None:
         )
 
 
-def _fitted_threshold(
-    model: Model,
-    camera: CameraConfig,
-    references: ReferenceSet,
-    *,
-    preprocess: Preprocessor,
-    scorer: ReferenceScorer,
-    features: Sequence[PatchFeatures],
-) -> Threshold:
-    """The threshold fitted before for just this way of scoring, or a new one."""
-    key = _digest(
-        THRESHOLD_METHOD,
-        model.bundle.manifest.extractor_id,
-        model.precision,
-        model.bundle.manifest.scorers[0].model_dump(mode="json"),
-        [
-            camera.crop.model_dump() if camera.crop else None,
-            *(region.model_dump(mode="json") for region in camera.regions),
-        ],
-    )
-    threshold = load_threshold(references, key)
-    if threshold is None:
-        views = [
-            [
-                model.encoder.encode(preprocess(as_frame(view)))
-                for view in nuisance_views(picture.pixels)
-            ]
-            for picture in references.pictures
-        ]
-        threshold = fit_threshold(scorer, features, views)
-        save_threshold(references, key, threshold)
-    return threshold
-
-
 def _encode_cached(
     model: Model, preprocessed: Preprocessed, picture: str, cache: TokenCache
 ) -> PatchFeatures:
     window = preprocessed.geometry.window
-    key = _digest(
+    key = digest(
         model.bundle.manifest.extractor_id,
         model.precision,
         picture,
@@ -295,7 +292,3 @@ def as_frame(pixels: UInt8Array) -> Frame:
         captured_at=datetime.now(timezone.utc),
         monotonic_ns=time.monotonic_ns(),
     )
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

@@ -231,7 +231,7 @@ class Threshold:
     value: float
     """A frame scoring above it is anomalous."""
     method: str
-    """How it was found: ``leave_one_out`` or ``override``."""
+    """How it was found: ``leave_one_out``, ``run_in`` or ``override``."""
     good_scores: tuple[float, ...]
     """Scores of the good pictures it was fitted on, ascending; empty where it was given."""
     pictures: int
@@ -240,6 +240,8 @@ class Threshold:
     """True while too few good parts were seen to promise a false-alarm rate."""
     expected_false_alarm_rate: float | None
     """About 1 / (pictures + 1) at the highest of n good scores; None where it was given."""
+    false_alarm_interval: tuple[float, float] | None = None
+    """Between which the true rate lies with 95 %; None where that cannot be said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

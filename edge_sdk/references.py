@@ -264,7 +264,12 @@ def load_thresholds(references: ReferenceSet) -> list[Threshold]:
 def _read_threshold(path: Path) -> Threshold:
     stored = read_json(path)
     try:
-        threshold = Threshold(**{**stored, "good_scores": tuple(stored["good_scores"])})
+        interval = stored.get("false_alarm_interval")
+        lists = {
+            "good_scores": tuple(stored["good_scores"]),
+            "false_alarm_interval": None if interval is None else tuple(interval),
+        }
+        threshold = Threshold(**{**stored, **lists})
         is_sound = all(math.isfinite(number) for number in _numbers_of(threshold))
     except (TypeError, KeyError) as error:
         raise InputError(f"{path}: not a threshold ({error}); delete it to fit again") from error

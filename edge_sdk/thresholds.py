@@ -1,11 +1,20 @@
-"""Thresholds that were given rather than fitted, and the check that every threshold passes."""
+"""Where a camera's threshold comes from, and the check that every threshold passes."""
 
 from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 
 from edge_sdk.config import CameraConfig
 from edge_sdk.errors import InputError
 from edge_sdk.model import Model
-from edge_sdk.records import Threshold
+from edge_sdk.protocols import ReferenceScorer
+from edge_sdk.records import PatchFeatures, Threshold, UInt8Array
+from edge_sdk.references import ReferenceSet, load_threshold, save_threshold
+from edge_sdk.run_in.folder import RunIn, open_run_in
+from edge_sdk.run_in.rules import RUN_IN_METHOD, RunInPlan
+from edge_sdk.scoring.threshold import THRESHOLD_METHOD, fit_threshold
 
 
 def check_threshold(model: Model, camera: CameraConfig, threshold: Threshold) -> None:
@@ -47,4 +56,72 @@ def given_threshold(value: float) -> Threshold:
         pictures=0,
         provisional=False,
         expected_false_alarm_rate=None,
+    )
+
+
+def fitted_threshold(
+    model: Model,
+    camera: CameraConfig,
+    references: ReferenceSet,
+    *,
+    scorer: ReferenceScorer,
+    features: Sequence[PatchFeatures],
+    encode: Callable[[UInt8Array], Sequence[PatchFeatures]],
+) -> Threshold:
+    """The threshold fitted before for just this way of scoring, or a new one.
+
+    Args:
+        model: the bundle, loaded.
+        camera: its settings.
+        references: the known-good pictures.
+        scorer: fitted on them.
+        features: of them.
+        encode: gives the features of a picture's varied copies.
+
+    Raises:
+        InputError: there are fewer than two references.
+        EngineError: the graph failed.
+    """
+    key = _way_of_scoring(THRESHOLD_METHOD, model, camera)
+    threshold = load_threshold(references, key)
+    if threshold is None:
+        views = [encode(picture.pixels) for picture in references.pictures]
+        threshold = fit_threshold(scorer, features, views)
+        save_threshold(references, key, threshold)
+    return threshold
+
+
+def find_run_in(model: Model, camera: CameraConfig, references: ReferenceSet) -> RunIn | None:
+    """The run-in of these references in just this way of scoring: begun before, or wanted now.
+
+    Raises:
+        InputError: its files do not read as one.
+    """
+    plan = None
+    if camera.run_in is not None:
+        plan = RunInPlan(
+            parts=camera.run_in.parts,
+            false_alarms_per_100=camera.run_in.false_alarms_per_100,
+            highest_score=model.highest_score,
+        )
+    key = _way_of_scoring(RUN_IN_METHOD, model, camera)
+    return open_run_in(references.folder / "run_in" / key, plan)
+
+
+def digest(*parts: object) -> str:
+    """A short name for values that JSON can write."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _way_of_scoring(method: str, model: Model, camera: CameraConfig) -> str:
+    """Names all that scores depend on, beside the references."""
+    return digest(
+        method,
+        model.bundle.manifest.extractor_id,
+        model.precision,
+        model.bundle.manifest.scorers[0].model_dump(mode="json"),
+        [
+            camera.crop.model_dump() if camera.crop else None,
+            *(region.model_dump(mode="json") for region in camera.regions),
+        ],
     )

@@ -56,6 +56,18 @@ class DeviceFlag(str, Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunInStatus:
+    """How far a camera's run-in is."""
+
+    parts: int
+    """Good parts learned."""
+    of: int
+    """Wanted."""
+    waiting: int
+    """Parts that a person has to look at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CameraStatus:
     """One camera in the ``state`` payload; None where nothing has been scored."""
 
@@ -66,6 +78,8 @@ class CameraStatus:
     provisional: bool = False
     anomaly: bool = False
     """True while an incident is open."""
+    run_in: RunInStatus | None = None
+    """None where nothing is learned, or all was."""
 
 
 def encode_message(message: Message) -> bytes:

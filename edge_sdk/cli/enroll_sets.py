@@ -13,6 +13,7 @@ from edge_sdk.console import add_common_arguments, print_json, run_command
 if TYPE_CHECKING:
     from edge_sdk.records import Threshold
     from edge_sdk.references import ReferenceSet
+    from edge_sdk.run_in.folder import RunIn
 
 
 def list_main(words: Sequence[str]) -> int:
@@ -46,6 +47,12 @@ def describe_threshold(threshold: Threshold) -> str:
     """One line for people: the value, how it was found, and what it promises."""
     text = f"threshold {threshold.value:.4f}, fitted by {threshold.method}"
     rate = threshold.expected_false_alarm_rate
+    if rate is not None and threshold.false_alarm_interval is not None:
+        low, high = (100 * bound for bound in threshold.false_alarm_interval)
+        return (
+            f"{text} on {threshold.pictures} good parts: expect {100 * rate:.2f} false alarms per "
+            f"100 good parts (95 %: {low:.2f} to {high:.2f})"
+        )
     if rate is None or not threshold.provisional:
         return text
     return (
@@ -56,6 +63,7 @@ def describe_threshold(threshold: Threshold) -> str:
 
 def _list(options: argparse.Namespace) -> int:
     from edge_sdk.references import ReferenceStore, load_thresholds
+    from edge_sdk.run_in.folder import find_run_ins
 
     config = resolve_settings(options)
     rows: list[dict[str, Any]] = []
@@ -65,7 +73,7 @@ def _list(options: argparse.Namespace) -> int:
             newest = store.load(name)
             for version in store.versions(name):
                 kept = newest if version == newest.version else store.load(name, version=version)
-                row = _row(kept, load_thresholds(kept))
+                row = _row(kept, load_thresholds(kept), find_run_ins(kept.folder))
                 row["used"] = name == camera.reference_set and kept is newest
                 rows.append(row)
     if options.json:
@@ -77,7 +85,11 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _row(references: ReferenceSet, thresholds: list[Threshold]) -> dict[str, Any]:
+def _row(
+    references: ReferenceSet, thresholds: list[Threshold], run_ins: list[RunIn]
+) -> dict[str, Any]:
+    standings = [run_in.standing for run_in in run_ins]
+    learned = [one.threshold for one in standings if one.threshold is not None]
     return {
         "camera": references.camera,
         "reference_set": references.label,
@@ -85,21 +97,27 @@ def _row(references: ReferenceSet, thresholds: list[Threshold]) -> dict[str, Any
         "enrolled_at": references.description.get("enrolled_at"),
         "source": references.description.get("source"),
         "folder": str(references.folder),
-        "thresholds": [asdict(threshold) for threshold in thresholds],
+        "thresholds": [asdict(threshold) for threshold in (*learned, *thresholds)],
+        "run_ins": [
+            {"parts": len(one.kept), "of": one.plan.parts, "waiting": len(one.waiting)}
+            for one in standings
+            if one.threshold is None
+        ],
     }
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
-    print(f"{'CAMERA':10}{'SET':16}{'PICTURES':>8}  {'ENROLLED':20}{'THRESHOLD':26}USED")
+    print(f"{'CAMERA':10}{'SET':16}{'PICTURES':>8}  {'ENROLLED':20}{'THRESHOLD':42}USED")
     for row in rows:
         fitted = [
             f"{threshold['value']:.4f} {'provisional' if threshold['provisional'] else 'fitted'}"
             for threshold in row["thresholds"]
         ]
+        fitted += [f"run-in {one['parts']} of {one['of']}" for one in row["run_ins"]]
         enrolled = str(row["enrolled_at"])[:19].replace("T", " ")
         print(
             f"{row['camera']:10}{row['reference_set']:16}{row['pictures']:>8}  {enrolled:20}"
-            f"{', '.join(fitted) or '-':26}{'yes' if row['used'] else ''}".rstrip()
+            f"{', '.join(fitted) or '-':42}{'yes' if row['used'] else ''}".rstrip()
         )
 
 

@@ -60,6 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="continuous (default); interval:SECONDS; or one part, one result: mqtt, http, "
         "http:PORT, input:DRIVER:ADDRESS",
     )
+    parser.add_argument(
+        "--run-in",
+        type=_positive,
+        nargs="?",
+        const=150,
+        metavar="PARTS",
+        help="learn the threshold from so many good parts (150); see edge-enroll review",
+    )
     parser.add_argument("--once", action="store_true", help="judge one frame of each camera")
     parser.add_argument(
         "--exit-status", action="store_true", help="with --once: exit 10 where it is anomalous"
@@ -194,6 +202,7 @@ def _run_loop(
 
     from edge_sdk.runtime.compose import build_stations
     from edge_sdk.runtime.drafts import DraftMaker
+    from edge_sdk.runtime.learning import Learner
     from edge_sdk.runtime.loop import Runtime
     from edge_sdk.runtime.outbox import DryOutbox, DurableOutbox
     from edge_sdk.runtime.summary import CameraSummary
@@ -211,6 +220,13 @@ def _run_loop(
         else DurableOutbox(config, bundle_id=bundle_id, on_news=news.set)
     )
     waiting: list[int] = []
+    learners: list[Learner] = []
+
+    def on_decision(camera: str, decision: Decision) -> None:
+        summaries[camera].count(decision)
+        for learner in learners:
+            learner.offer(camera, decision)
+
     with ExitStack() as opened:
         opened.callback(lambda: waiting.append(outbox.close()))
         stations = build_stations(
@@ -219,10 +235,13 @@ def _run_loop(
             drafts,
             waits_for_camera=options.wait_camera,
             news=news,
-            on_decision=lambda camera, decision: summaries[camera].count(decision),
+            on_decision=on_decision,
             desk=desk,
             opened=opened,
         )
+        if not options.dry_run:  # which writes nothing
+            learners.append(Learner(stations, drafts))
+            opened.callback(learners[0].close)
         runtime = Runtime(
             stations,
             outbox,
@@ -232,6 +251,7 @@ def _run_loop(
             max_frames=options.max_frames,
             on_message=None if options.json else _print_message,
             desk=desk,
+            attendants=learners,
         )
         _announce(config, pipelines, is_dry=options.dry_run)
         runtime.run(stop)

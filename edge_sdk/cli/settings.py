@@ -36,9 +36,7 @@ def resolve_settings(options: argparse.Namespace) -> DeviceConfig:
         cameras = _choose_camera(cameras, given["camera"], has_file="config" in given)
     changes: dict[tuple[str | int, ...], Any] = {}
     for camera in cameras:
-        camera.update({key: given[name] for name, key in _CAMERA_OPTIONS.items() if name in given})
-        if "trigger" in given:
-            camera["trigger"] = _trigger(given["trigger"])
+        _override_camera(camera, given)
     changes["cameras",] = cameras
     if given.get("trigger", "").partition(":")[0] == "http":
         changes.update(_server(given["trigger"], has_server=config.trigger_server is not None))
@@ -51,6 +49,14 @@ def resolve_settings(options: argparse.Namespace) -> DeviceConfig:
     if "mqtt" in given:
         changes.update(_broker(given["mqtt"]))
     return override_config(config, changes)
+
+
+def _override_camera(camera: dict[str, Any], given: dict[str, Any]) -> None:
+    camera.update({key: given[name] for name, key in _CAMERA_OPTIONS.items() if name in given})
+    if "run_in" in given:
+        camera["run_in"] = {**(camera["run_in"] or {}), "parts": given["run_in"]}
+    if "trigger" in given:
+        camera["trigger"] = _trigger(given["trigger"])
 
 
 def _broker(text: str) -> dict[tuple[str | int, ...], Any]:

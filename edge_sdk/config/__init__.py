@@ -12,6 +12,7 @@ from edge_sdk.config.camera import (
     RegionConfig,
     SeverityConfig,
 )
+from edge_sdk.config.learning import RunInConfig
 from edge_sdk.config.load import config_schema, default_config, load_config, override_config
 from edge_sdk.config.model import (
     BUILTIN_BUNDLE,
@@ -46,6 +47,7 @@ __all__ = [
     "MqttConfig",
     "OutputConfig",
     "RegionConfig",
+    "RunInConfig",
     "SeverityConfig",
     "SpoolConfig",
     "TlsConfig",

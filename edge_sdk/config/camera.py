@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, Field, model_validator
 
 from edge_sdk.config.base import EnvironmentName, Group, Name, SettingPath, refusal, repeated
+from edge_sdk.config.learning import RunInConfig
 from edge_sdk.config.parts import OutputConfig, Seconds, TriggerConfig
 from edge_sdk.config.polygon import polygon_fault
 from edge_sdk.config.source import is_camera_source, normalised_source, takes_credentials
@@ -140,6 +141,9 @@ class CameraConfig(Group):
     threshold_override: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Raw image score above which a picture is anomalous, above 0. Wins over the threshold that
     enrolment fitted on this site, and the status says so. Left out: the fitted one."""
+    run_in: RunInConfig | None = None
+    """What is learned from the first parts, until when every verdict is provisional. Left out:
+    nothing, unless it was begun before."""
     incident: IncidentConfig = Field(default_factory=IncidentConfig)
     """How verdicts become incidents."""
     faults: FaultConfig = Field(default_factory=FaultConfig)
@@ -157,6 +161,12 @@ class CameraConfig(Group):
     def polygons(self, mode: Literal["include", "exclude"]) -> tuple[tuple[Corner, ...], ...]:
         """Polygons of one mode, corners (x, y) in frame pixels."""
         return tuple(region.polygon for region in self.regions if region.mode == mode)
+
+    @model_validator(mode="after")
+    def _threshold_is_given_or_learned(self) -> CameraConfig:
+        if self.run_in is not None and self.threshold_override is not None:
+            raise refusal("expected threshold_override or run_in, got both", "run_in")
+        return self
 
     @model_validator(mode="after")
     def _pace_is_for_files(self) -> CameraConfig:

@@ -20,15 +20,6 @@ def open_output(driver: str, address: str) -> OutputDriver:
         ConfigError: no such driver, or the address means nothing to it.
         LineError: it cannot be opened now.
     """
-    return find_output(driver)(address)
-
-
-def find_output(driver: str) -> OutputFactory:
-    """Load a driver without opening anything.
-
-    Raises:
-        ConfigError: no such driver, or something that it needs is not installed.
-    """
     factory: OutputFactory
     match driver:
         case "socket":
@@ -44,4 +35,4 @@ def find_output(driver: str) -> OutputFactory:
             factory = load_third_party(
                 "output driver", driver, group=ENTRY_POINT_GROUP, known=("socket", "gpio")
             )
-    return factory
+    return factory(address)

@@ -71,8 +71,11 @@ class Intake:
             if note.camera in self._stations:
                 self._stations[note.camera].remember(note.trigger_id)
         for note in unanswered:
+            station = self._stations.get(note.camera)
+            is_provisional = station is not None and station.pipeline.decider.threshold.provisional
+            fault = _interrupted(note, provisional=is_provisional)
             draft = self._drafts.of_decision(
-                MessageKind.RESULT, _interrupted(note), camera=note.camera, reference_set=None
+                MessageKind.RESULT, fault, camera=note.camera, reference_set=None
             )
             self._send(Dispatch(draft=draft))
 
@@ -143,13 +146,13 @@ def _read(command: TriggerCommand) -> TriggerRequest:
     return replace(request, camera=command.camera)
 
 
-def _interrupted(note: TriggerNote) -> Decision:
+def _interrupted(note: TriggerNote, *, provisional: bool) -> Decision:
     return Decision(
         verdict=Verdict.FAULT,
         reason=Reason.INTERRUPTED,
         severity=Severity.CRITICAL,
         threshold=None,
-        provisional=False,
+        provisional=provisional,
         margin=None,
         normal_percentile=None,
         regions=(),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from edge_sdk.alerting.ledger import TriggerNote
-from edge_sdk.alerting.payload import CameraState, CameraStatus
+from edge_sdk.alerting.payload import CameraState, CameraStatus, RunInStatus
 from edge_sdk.records import Message, Verdict
 from edge_sdk.runtime.dispatch import Dispatch
 from edge_sdk.runtime.drafts import DraftMaker
@@ -54,6 +55,14 @@ class Outbox(Protocol):
         ...
 
 
+class Attendant(Protocol):
+    """Changes how stations judge, between two inspections."""
+
+    def attend(self) -> list[Dispatch]:
+        """Do what is due, without waiting for anything; what there is to say of it."""
+        ...
+
+
 class MessageListener(Protocol):
     """Told of messages, to print them."""
 
@@ -74,6 +83,7 @@ class Runtime:
         max_frames: inspections a camera after which it is finished; None: no limit.
         on_message: told of every message after it became durable, in the thread that stores.
         desk: where other threads hand in triggers.
+        attendants: asked between inspections.
     """
 
     def __init__(
@@ -87,6 +97,7 @@ class Runtime:
         max_frames: int | None = None,
         on_message: MessageListener | None = None,
         desk: TriggerDesk | None = None,
+        attendants: Sequence[Attendant] = (),
     ) -> None:
         self._stations = {station.camera.name: station for station in stations}
         self._outbox = outbox
@@ -95,6 +106,7 @@ class Runtime:
         self._summaries = summaries
         self._max_frames = max_frames
         self._on_message = on_message
+        self._attendants = attendants
         self._last_report_ns = 0
         self._last_state: Mapping[str, tuple[object, ...]] = {}
 
@@ -131,6 +143,8 @@ class Runtime:
     def _tend(self) -> bool:
         """Let every station do what is due without inspecting; whether anything came of it."""
         has_worked = False
+        for attendant in self._attendants:
+            has_worked |= self._send_all(attendant.attend())
         for station in self._stations.values():
             if self._has_enough(station):
                 reason = f"finished after {self._max_frames} frames"
@@ -217,18 +231,33 @@ def _status(station: Station) -> CameraStatus:
     decision, has_open_anomaly = station.last_decision, station.tracker.has_open_anomaly
     has_failed = station.lines is not None and station.lines.has_failed
     sound = CameraState.DEGRADED if has_failed else CameraState.OK
+    plain = CameraStatus(
+        state=sound,
+        provisional=station.pipeline.decider.threshold.provisional,
+        run_in=_run_in_status(station),
+    )
     if decision is None and station.feed.is_seeing and station.camera.trigger.mode != "continuous":
-        return CameraStatus(state=sound)  # it waits for its first part
+        return plain  # it waits for its first part
     if decision is None or not station.feed.is_seeing:
-        return CameraStatus(
-            state=CameraState.BLIND, verdict=Verdict.FAULT, anomaly=has_open_anomaly
+        return replace(
+            plain, state=CameraState.BLIND, verdict=Verdict.FAULT, anomaly=has_open_anomaly
         )
     is_fault = decision.verdict is Verdict.FAULT
-    return CameraStatus(
+    return replace(
+        plain,
         state=CameraState.UNSCORED if is_fault else sound,
         verdict=decision.verdict,
         score=decision.result.image_score if decision.result and not is_fault else None,
         threshold=decision.threshold,
-        provisional=decision.provisional,
         anomaly=has_open_anomaly,
+    )
+
+
+def _run_in_status(station: Station) -> RunInStatus | None:
+    run_in = station.pipeline.run_in
+    standing = run_in.standing if run_in is not None else None
+    if standing is None or standing.threshold is not None:
+        return None
+    return RunInStatus(
+        parts=len(standing.kept), of=standing.plan.parts, waiting=len(standing.waiting)
     )

@@ -75,6 +75,11 @@ class Station:
         """What a triggered camera opened when it went blind."""
 
     @property
+    def pipeline(self) -> Pipeline:
+        """What judges now."""
+        return self._pipeline
+
+    @property
     def is_finished(self) -> bool:
         """True when the source has ended, its failure was said, and no trigger waits."""
         is_silent = self.feed.error is not None and not self._is_said_blind

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -100,7 +100,7 @@ def _load(path: Path) -> object:
         if path.suffix == _SAFETENSORS:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise InputError(
             f"{path}: expected a state dict, got a pickle with code in it or a damaged one, "
             "which is not run"

@@ -64,6 +64,11 @@ class Topics:
         return self._below("event")
 
     @property
+    def doctor(self) -> str:
+        """Last will of ``edge-doctor``, which a connection must have; nothing else comes here."""
+        return self._below("doctor")
+
+    @property
     def commands(self) -> str:
         """Filter for all commands."""
         return self._below("cmd/+")

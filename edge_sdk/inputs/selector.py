@@ -20,6 +20,15 @@ def open_input(driver: str, address: str) -> TriggerInput:
         ConfigError: no such driver, or the address means nothing to it.
         LineError: it cannot be opened now.
     """
+    return find_input(driver)(address)
+
+
+def find_input(driver: str) -> InputFactory:
+    """Load a driver without opening anything.
+
+    Raises:
+        ConfigError: no such driver, or something that it needs is not installed.
+    """
     factory: InputFactory
     match driver:
         case "fifo":
@@ -35,4 +44,4 @@ def open_input(driver: str, address: str) -> TriggerInput:
             factory = load_third_party(
                 "trigger input", driver, group=ENTRY_POINT_GROUP, known=("fifo", "gpio")
             )
-    return factory(address)
+    return factory

@@ -20,6 +20,15 @@ def open_output(driver: str, address: str) -> OutputDriver:
         ConfigError: no such driver, or the address means nothing to it.
         LineError: it cannot be opened now.
     """
+    return find_output(driver)(address)
+
+
+def find_output(driver: str) -> OutputFactory:
+    """Load a driver without opening anything.
+
+    Raises:
+        ConfigError: no such driver, or something that it needs is not installed.
+    """
     factory: OutputFactory
     match driver:
         case "socket":
@@ -35,4 +44,4 @@ def open_output(driver: str, address: str) -> OutputDriver:
             factory = load_third_party(
                 "output driver", driver, group=ENTRY_POINT_GROUP, known=("socket", "gpio")
             )
-    return factory(address)
+    return factory

@@ -65,7 +65,11 @@ def build_pipelines(model: Model, config: DeviceConfig) -> dict[str, Pipeline]:
 def load_references(
     model: Model, camera: CameraConfig, store: ReferenceStore
 ) -> ReferenceSet | None:
-    """The camera's set; None where nothing was enrolled nor asked for, and nothing need be."""
+    """The camera's set; None where nothing was enrolled nor asked for, and nothing need be.
+
+    Raises:
+        InputError: there is none, or its files are damaged.
+    """
     name = camera.reference_set
     is_optional = not model.needs_references and name == _USUAL_SET
     return None if is_optional and not store.versions(name) else store.load(name)

@@ -29,6 +29,26 @@ _MEGABYTE = 1_000_000
 _FLUSH_SECONDS = 30.0
 
 
+def broker_settings(config: DeviceConfig) -> BrokerSettings:
+    """How to reach the broker, with the password and the certificates read.
+
+    Raises:
+        ConfigError: the password or a certificate is wrong.
+    """
+    mqtt = config.mqtt
+    password = read_mqtt_password(mqtt)
+    return BrokerSettings(
+        host=mqtt.host,
+        port=mqtt.port,
+        username=mqtt.username,
+        password=password.get_secret_value() if password else None,
+        tls=build_tls_context(mqtt.tls) if mqtt.tls else None,
+        allow_insecure=mqtt.allow_insecure,
+        protocol=mqtt.protocol,
+        keepalive_seconds=mqtt.keepalive_seconds,
+    )
+
+
 class DurableOutbox:
     """Spool, forwarder and broker. What is handed over is stored by a thread, then published."""
 
@@ -48,17 +68,7 @@ class DurableOutbox:
             SpoolError: the disk refuses.
         """
         mqtt, spool = config.mqtt, config.spool
-        password = read_mqtt_password(mqtt)
-        settings = BrokerSettings(
-            host=mqtt.host,
-            port=mqtt.port,
-            username=mqtt.username,
-            password=password.get_secret_value() if password else None,
-            tls=build_tls_context(mqtt.tls) if mqtt.tls else None,
-            allow_insecure=mqtt.allow_insecure,
-            protocol=mqtt.protocol,
-            keepalive_seconds=mqtt.keepalive_seconds,
-        )
+        settings = broker_settings(config)
         self._bundle_id = bundle_id
         self._is_enabled = mqtt.enabled
         self._spool = Spool.open(

@@ -228,7 +228,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 def _read_arrays(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path) as stored:
+        with np.load(path, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: expected arrays of a golden set: {error}") from error

@@ -32,6 +32,8 @@ _LITERALS: dict[str, tuple[str, bool]] = {
     "torch.load": ("weights_only", True),
 }
 """Function -> the keyword it must be given, and the literal that makes it safe."""
+_HARMLESS = frozenset({"UnpicklingError"})
+"""Names of those modules that run nothing: what ``torch.load`` raises."""
 _NAMES = frozenset({"yaml.Loader", "yaml.FullLoader", "yaml.UnsafeLoader"})
 
 
@@ -71,11 +73,9 @@ def _imported_names(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 def _finds_at(node: ast.AST, meanings: dict[str, str]) -> Iterator[str]:
     if isinstance(node, ast.Import | ast.ImportFrom):
-        modules = (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [str(node.module)]
-        )
+        modules = [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            modules = [] if set(modules) <= _HARMLESS else [str(node.module)]
         yield from (f"imports {name}" for name in modules if name.partition(".")[0] in _MODULES)
     elif isinstance(node, ast.Name | ast.Attribute):
         name = _full_name(node, meanings)

@@ -59,7 +59,7 @@ def test_packages_are_installed_once(checkout: Checkout) -> None:
     first = checkout.environment("test")
     assert first.returncode == 0, first.stderr
     assert first.stdout.strip() == str(checkout.venv / "bin" / "python")
-    everything = f"{checkout.folder}[demo,dev,export,openvino]"
+    everything = f"{checkout.folder}[demo,dev,export,gpio,openvino]"
     assert checkout.installed() == ["setuptools", everything]
 
     for extras in ("test", "demo", "dev,openvino"):

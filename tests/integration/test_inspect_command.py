@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from scenes import flat, make_bundle
 
 from edge_sdk.imaging import encode_png, read_image, scale_brightness
 
-BOTTLES = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "bottle_line" / "bottles"
 NOT_GOOD = (190, 28, 28)
 
 
@@ -160,21 +160,19 @@ def test_a_bundle_that_fails_its_self_test_judges_nothing(box: Box) -> None:
 
 
 def _npy(array: np.ndarray[tuple[()], np.dtype[np.float32]]) -> bytes:
-    import io
-
-    stream = io.BytesIO()
+    stream = BytesIO()
     np.save(stream, array)
     return stream.getvalue()
 
 
-@pytest.mark.skipif(not BOTTLES.is_dir(), reason="no real pictures on this machine")
-def test_missing_bottles_are_found_on_real_pictures(box: Box) -> None:
-    good = sorted((BOTTLES / "train" / "good").iterdir())[::3]
+def test_missing_bottles_are_found_on_real_pictures(box: Box, shared_data: Path) -> None:
+    bottles = shared_data / "bottle_line" / "bottles"
+    good = sorted((bottles / "train" / "good").iterdir())[::3]
     (box.folder / "refs").mkdir()
     for path in good:
         (box.folder / "refs" / path.name).write_bytes(path.read_bytes())
-    missing = sorted((BOTTLES / "test" / "missing").iterdir())[::6]
-    fine = sorted((BOTTLES / "test" / "good").iterdir())[::6]
+    missing = sorted((bottles / "test" / "missing").iterdir())[::6]
+    fine = sorted((bottles / "test" / "good").iterdir())[::6]
     answer = (
         box.run("inspect", *missing, *fine, "--references", "refs", "--out", "sheets", "--json")
         .expect(0)

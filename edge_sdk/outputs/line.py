@@ -143,6 +143,7 @@ class OutputLine:
                 verdict=str(decision.verdict),
                 part_id=decision.part_id,
                 trigger_id=decision.trigger_id,
+                provisional=decision.provisional,
             )
         )
 

@@ -23,6 +23,8 @@ class Signal:
     """None where it is not about a part."""
     part_id: str | None = None
     trigger_id: str | None = None
+    provisional: bool | None = None
+    """True where the threshold has seen too few good parts to promise anything."""
 
 
 class OutputDriver(Protocol):

@@ -115,6 +115,7 @@ def test_only_a_normal_verdict_lets_a_part_pass() -> None:
         ("safe", "stopped"),
     ]
     assert [s.part_id for s in lamp.shown if s.side == "pass"] == ["A-1"]
+    assert [s.provisional for s in lamp.shown] == [False, None, False, False, None]
     assert lamp.closed == 1
 
 

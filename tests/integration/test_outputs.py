@@ -86,6 +86,7 @@ def test_a_good_part_passes_and_a_stopped_device_lets_nothing_pass(box: Box, con
         assert gateway.side == "safe"
         pass_a_part(plant, gateway, 1)
         assert gateway.side == "pass"
+        assert gateway.shown("A-1")[0].line["provisional"] is True, "four references only"
         wait_for_results(plant, 1)
         running.ask_to_stop().expect(TERMINATED)
         gateway.wait_until(lambda gateway: not gateway.is_connected)

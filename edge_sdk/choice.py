@@ -24,7 +24,7 @@ import numpy as np
 from edge_sdk.bundle.reader import Bundle, open_bundle
 from edge_sdk.config import DeviceConfig, EngineConfig
 from edge_sdk.engines.compiled import CompiledCache
-from edge_sdk.errors import EdgeError, EngineError, SelfTestError
+from edge_sdk.errors import BundleError, EdgeError, EngineError, SelfTestError
 from edge_sdk.imaging import decode_image
 from edge_sdk.machine import box_digest, describe_processor
 from edge_sdk.model import GraphChoice, Model, graph_choices, load_model
@@ -65,17 +65,28 @@ class Choice:
     processor: str
 
 
-def open_model(config: DeviceConfig) -> Model:
+def open_model(config: DeviceConfig, *, allow_untrained: bool = False) -> Model:
     """Open the bundle and load the graph that this box judges with.
 
     Where the device file leaves the precision to the box and the bundle has several, they are
     measured at the first start, which takes some seconds; later starts find the answer.
 
+    Args:
+        config: of the device.
+        allow_untrained: take a bundle of random numbers, too.
+
     Raises:
-        BundleError: no valid bundle, or nothing in it for this engine and precision.
+        BundleError: no valid bundle, nothing in it for this engine and precision, or random
+            numbers that are not allowed.
         EngineError: the engine or the device is not to be had.
     """
     bundle = open_bundle(config.bundle_path)
+    if bundle.manifest.model.random_weights and not allow_untrained:
+        raise BundleError(
+            f"{bundle.location}: expected trained weights, got random numbers "
+            f"({bundle.manifest.model.weights_source}): it judges nothing and is made for tests "
+            "and timing; --allow-untrained runs it all the same"
+        )
     engine = resolve_engine(bundle, config.engine, config.state_dir)
     return load_model(bundle, engine, cache=CompiledCache(config.state_dir))
 

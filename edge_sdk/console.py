@@ -39,6 +39,10 @@ _COMMON: Mapping[str, dict[str, Any]] = {
     },
     "precision": {"choices": ("fp32", "fp16", "int8", "auto"), "help": "which graphs to use"},
     "json": {"action": "store_true", "help": "print one JSON object on standard output"},
+    "allow-untrained": {
+        "action": "store_true",
+        "help": "take a bundle of random numbers, which is made for tests and timing",
+    },
     "verbose": {"action": "store_true", "help": "say more, with tracebacks"},
 }
 
@@ -48,7 +52,8 @@ def add_common_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
 
     Args:
         parser: of a command or subcommand.
-        names: from ``bundle config state engine device precision json verbose``, without dashes.
+        names: from ``bundle config state engine device precision json allow-untrained
+            verbose``, without dashes.
             None of them has a default but ``None`` or ``False``: what is not said on the command
             line may be said in the device file.
     """

@@ -83,7 +83,7 @@ def score_fellows(model: Model, camera: CameraConfig, frames: Sequence[Frame]) -
     for size in sorted({frame.size for frame in frames}):
         check_places(camera, size)
     preprocess = build_preprocessor(model, camera)
-    if model.needs_references:
+    if model.matches_brightness:
         brightness = mean_brightness([preprocess(frame) for frame in frames])
         preprocess = preprocess.with_brightness(round(brightness, 2))
     features = [model.encoder.encode(preprocess(frame)) for frame in frames]

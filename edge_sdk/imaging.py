@@ -16,7 +16,7 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**25))
 import cv2
 import numpy as np
 
-from edge_sdk.errors import InputError
+from edge_sdk.errors import EngineError, InputError
 from edge_sdk.records import BoolArray, Box, FloatArray, UInt8Array
 
 # Beside the inference runtime's pool a second one costs more than it gives (docs/performance.md).
@@ -149,20 +149,37 @@ def resize_picture(
         size: (height, width) wanted, in pixels.
         kernel: ``area``, ``bilinear`` or ``bicubic``. ``area`` averages where it shrinks and
             interpolates linearly where it enlarges.
-        antialias: must be True for ``area`` and False for the others, which sample OpenCV's way;
-            a kernel with Pillow's antialiasing is not built yet and is refused.
+        antialias: True for ``area``. For the others: True widens the kernel where it shrinks, as
+            Pillow does and by Pillow; False samples OpenCV's way.
 
     Raises:
         InputError: a kernel this runtime does not have.
+        EngineError: Pillow is needed and not installed.
     """
-    if kernel not in _KERNELS or antialias != (kernel == "area"):
+    if kernel not in _KERNELS or (kernel == "area" and not antialias):
         raise InputError(f"resize: no kernel {kernel!r} with antialias={antialias}")
     height, width = size
     if (height, width) == pixels.shape[:2]:
         return pixels
+    if antialias and kernel != "area":
+        return _resize_as_pillow(pixels, size, kernel)
     if kernel == "area" and (height > pixels.shape[0] or width > pixels.shape[1]):
         kernel = "bilinear"
     resized = cv2.resize(pixels, (width, height), interpolation=_KERNELS[kernel])
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def _resize_as_pillow(pixels: UInt8Array, size: tuple[int, int], kernel: str) -> UInt8Array:
+    # Here, because only bundles of towers that were trained with it need it.
+    try:
+        from PIL import Image  # noqa: PLC0415
+    except ImportError as error:
+        raise EngineError(
+            f"this bundle resizes as Pillow does ({kernel}, antialiased), and Pillow is not "
+            "installed: pip install 'edge-inspection-sdk[clip]'"
+        ) from error
+    height, width = size
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling[kernel.upper()])
     return np.asarray(resized, dtype=np.uint8)
 
 

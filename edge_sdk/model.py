@@ -13,7 +13,9 @@ from edge_sdk.encoder import GraphEncoder
 from edge_sdk.engines.compiled import CompiledCache
 from edge_sdk.engines.selector import open_engine
 from edge_sdk.errors import BundleError
-from edge_sdk.protocols import Encoder, ScorerFactory
+from edge_sdk.protocols import Encoder, InferenceEngine, ScorerFactory
+from edge_sdk.scoring.adaptclip import AdaptClipFactory
+from edge_sdk.scoring.adaptclip_heads import AdaptClipSettings, check_heads
 from edge_sdk.scoring.end_to_end import EndToEndFactory, EndToEndSettings, PictureEncoder
 from edge_sdk.scoring.selector import build_scorer_factory
 
@@ -31,7 +33,13 @@ class Model:
     factory: ScorerFactory
     precision: Precision
     needs_references: bool = True
+    """False where a picture can be judged with none enrolled."""
+    takes_references: bool = True
     """False where the graph goes from picture to map by itself."""
+    matches_brightness: bool = True
+    """Whether the lamp is divided out: only where nothing but pictures is compared."""
+    takes_regions: bool = True
+    """False where the score is of the whole picture, whatever is looked at."""
     highest_score: float | None = None
     """What scores are cut off at: a threshold there would never be exceeded. None: nothing."""
 
@@ -66,16 +74,7 @@ def load_model(
     spec = bundle.manifest.scorers[0]
     choice = graph_choices(bundle, engine)[0]
     graph = choice.graph
-    model, *weights = bundle.read_graph(graph)
-    loaded = open_engine(
-        choice.engine,
-        model=model,
-        weights=weights[0] if weights else None,
-        device=engine.device,
-        precision=graph.precision,
-        threads=engine.threads,
-        cache=cache,
-    )
+    loaded = _open(bundle, graph, choice.engine, engine, cache)
     extractor_id = bundle.manifest.extractor_id
     if graph.role == "end_to_end":
         settings = EndToEndSettings.from_spec(spec, graph)
@@ -85,7 +84,34 @@ def load_model(
             factory=EndToEndFactory(loaded, settings),
             precision=graph.precision,
             needs_references=False,
+            takes_references=False,
+            matches_brightness=False,
+            takes_regions=False,
             highest_score=settings.highest_score,
+        )
+    if spec.name == AdaptClipFactory.name:
+        heads = {
+            role: _head(bundle, role, choice.engine) for role in ("head_zero_shot", "head_few_shot")
+        }
+        check_heads(graph, [head for head in heads.values() if head is not None])
+        opened = {
+            role: None if head is None else _open(bundle, head, choice.engine, engine, cache)
+            for role, head in heads.items()
+        }
+        return Model(
+            bundle=bundle,
+            encoder=GraphEncoder(loaded, graph, extractor_id),
+            factory=AdaptClipFactory(
+                zero_shot=opened["head_zero_shot"],
+                few_shot=opened["head_few_shot"],
+                settings=AdaptClipSettings.from_spec(spec),
+                half=engine.bank == "fp16",
+                max_bank_bytes=engine.max_bank_mib * 2**20,
+            ),
+            precision=graph.precision,
+            needs_references=heads["head_zero_shot"] is None,
+            takes_references=heads["head_few_shot"] is not None,
+            matches_brightness=False,
         )
     return Model(
         bundle=bundle,
@@ -93,6 +119,55 @@ def load_model(
         factory=build_scorer_factory(spec),
         precision=graph.precision,
     )
+
+
+def open_role(bundle: Bundle, role: GraphRole, engine: EngineConfig) -> InferenceEngine | None:
+    """Load one graph by its role, in fp32; None where the bundle has none.
+
+    Raises:
+        BundleError: the bundle has it in formats of other engines only.
+        EngineError: the engine or the device is not to be had.
+    """
+    name = _engines_meant(engine)[0]
+    graph = _head(bundle, role, name)
+    return None if graph is None else _open(bundle, graph, name, engine, None)
+
+
+def _open(
+    bundle: Bundle,
+    graph: GraphSpec,
+    name: str,
+    engine: EngineConfig,
+    cache: CompiledCache | None,
+) -> InferenceEngine:
+    model, *weights = bundle.read_graph(graph)
+    return open_engine(
+        name,
+        model=model,
+        weights=weights[0] if weights else None,
+        device=engine.device,
+        precision=graph.precision,
+        threads=engine.threads,
+        cache=cache,
+    )
+
+
+def _head(bundle: Bundle, role: GraphRole, engine: str) -> GraphSpec | None:
+    """The head that this engine can run; heads are fp32 whatever the encoder is.
+
+    Raises:
+        BundleError: the bundle has the head in formats of other engines only.
+    """
+    found = [graph for graph in bundle.manifest.graphs if graph.role == role]
+    for graph in sorted(found, key=lambda one: one.format):
+        if _fits(graph, engine):
+            return graph
+    if found:
+        raise BundleError(
+            f"{bundle.location}: {role}: expected a graph for engine {engine}, "
+            f"got {sorted(graph.format for graph in found)}"
+        )
+    return None
 
 
 def graph_choices(bundle: Bundle, engine: EngineConfig) -> list[GraphChoice]:

@@ -145,7 +145,7 @@ def build_pipeline(
             threshold is to be had.
         EngineError: the graph failed.
     """
-    if not model.needs_references:
+    if not model.takes_regions:
         _check_regions(camera)
     pictures = references.pictures if references else ()
     frames = [as_frame(picture.pixels) for picture in pictures]
@@ -157,7 +157,7 @@ def build_pipeline(
     preprocess = build_preprocessor(model, camera, frame_size=_fixed_size(camera, frames))
     originals = prepared = [preprocess(frame) for frame in frames]
     # Whole models were trained on pictures as they are; only a comparison divides the lamp out.
-    brightness = round(mean_brightness(originals), 2) if model.needs_references else None
+    brightness = round(mean_brightness(originals), 2) if model.matches_brightness else None
     if brightness is not None:
         preprocess = preprocess.with_brightness(brightness)
         prepared = [preprocess(frame) for frame in frames]

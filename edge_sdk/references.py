@@ -27,8 +27,10 @@ from edge_sdk.records import Frame, PatchFeatures, Preprocessed, Threshold, Toke
 _SET_FORMAT = 1
 _DIGEST_BYTES = 32
 _UNDONE = ".undone"
+_CLASS_TOKEN = "class_token"  # noqa: S105 - an array's name
 _CACHE_FILES = 512
-"""Cached pictures kept, newest first; a few hundred kB each."""
+_CACHE_BYTES = 2**30
+"""Cached pictures kept, newest first; a few hundred kB each, 17 MB of a large transformer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -315,15 +317,21 @@ class TokenCache:
         digest, data = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
         if hashlib.sha256(data).digest() != digest:  # cut off or damaged: never parsed
             return None
-        tokens = {}
+        tokens, class_token = {}, None
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             for name in arrays.files:
+                if name == _CLASS_TOKEN:
+                    class_token = arrays[name]
+                    continue
                 stream, layer, rows, cols = name.split(":")
                 tokens[stream, int(layer)] = TokenGrid(
                     rows=arrays[name], grid=(int(rows), int(cols))
                 )
         return PatchFeatures(
-            tokens=tokens, class_token=None, extractor_id=extractor_id, preprocessed=preprocessed
+            tokens=tokens,
+            class_token=class_token,
+            extractor_id=extractor_id,
+            preprocessed=preprocessed,
         )
 
     def write(self, key: str, features: PatchFeatures) -> None:
@@ -333,6 +341,8 @@ class TokenCache:
             f"{stream}:{layer}:{grid.grid[0]}:{grid.grid[1]}": grid.rows
             for (stream, layer), grid in features.tokens.items()
         }
+        if features.class_token is not None:
+            arrays[_CLASS_TOKEN] = features.class_token
         partial = self._folder / f".{key}.partial.npz"
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy types the keywords as bool
@@ -340,5 +350,8 @@ class TokenCache:
         partial.write_bytes(hashlib.sha256(data).digest() + data)
         partial.rename(self._folder / f"{key}.npz")
         files = sorted(self._folder.glob("*.npz"), key=lambda path: -path.stat().st_mtime)
-        for path in files[_CACHE_FILES:]:
-            path.unlink(missing_ok=True)
+        total = 0
+        for number, path in enumerate(files):
+            total += path.stat().st_size
+            if number >= _CACHE_FILES or (total > _CACHE_BYTES and number):
+                path.unlink(missing_ok=True)

@@ -15,6 +15,9 @@ from edge_sdk.pipeline import as_frame
 from edge_sdk.preprocess import Preprocessor
 from edge_sdk.records import PatchFeatures
 
+ZERO_SHOT_MAP, ZERO_SHOT_SCORE = "zero_shot_map", "zero_shot_score"
+"""Golden arrays of a bundle that also judges without references."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfTestReport:
@@ -45,9 +48,14 @@ def run_self_test(model: Model) -> SelfTestReport:
         found: list[tuple[str, str, NDArray[Any]]] = [
             ("tokens", f"tokens_{stream}_{layer}", grid.rows)
             for (stream, layer), grid in features.tokens.items()
+            if golden.has_tokens
         ]
         found.append(("map", "map", result.anomaly_map))
         found.append(("score", "score", np.asarray(result.image_score, np.float32)))
+        if golden.has_zero_shot:
+            alone = model.factory.fit([]).score(features)
+            found.append(("map", ZERO_SHOT_MAP, alone.anomaly_map))
+            found.append(("score", ZERO_SHOT_SCORE, np.asarray(alone.image_score, np.float32)))
         for kind, name, value in found:
             expected = model.bundle.load_array(golden.array_path(index, name))
             difference = _difference(value, expected)

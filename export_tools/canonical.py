@@ -13,18 +13,21 @@ from edge_sdk.engines.tensors import TensorSpec
 from edge_sdk.errors import InputError
 
 BATCH = "batch"
-"""Name of the one dynamic axis."""
+"""Name of the dynamic axis of pictures."""
+ROWS = "rows"
+"""Name of the dynamic axis of a reference memory."""
 
 
-def canonical_graph(traced: ModelProto, opset: int) -> ModelProto:
+def canonical_graph(traced: ModelProto, opset: int, title: str = "encoder") -> ModelProto:
     """Rebuild a graph with nothing in it but operators, weights and names of our own.
 
     Values are named after the operator that gives them, weights after the first that takes them.
 
     Args:
         traced: a graph without branches, of standard operators, whose inputs and outputs are
-            tensors with a dynamic first axis.
+            tensors with a dynamic first axis, ``BATCH`` or ``ROWS``.
         opset: the standard operator set it was written in.
+        title: name of the graph.
 
     Raises:
         InputError: it is not such a graph.
@@ -47,7 +50,7 @@ def canonical_graph(traced: ModelProto, opset: int) -> ModelProto:
         nodes.append(_canonical_node(node, own_name, names))
     rebuilt = helper.make_graph(
         nodes,
-        "encoder",
+        title,
         [_canonical_value(value) for value in graph.input],
         [_canonical_value(value) for value in graph.output],
         initializers,
@@ -100,11 +103,11 @@ def _canonical_node(node: NodeProto, own_name: str, names: dict[str, str]) -> No
 def _canonical_value(value: ValueInfoProto) -> ValueInfoProto:
     spec = tensor_spec(value)
     dims = value.type.tensor_type.shape.dim
-    if not dims or dims[0].dim_param != BATCH or None in spec.shape[1:]:
+    if not dims or dims[0].dim_param not in (BATCH, ROWS) or None in spec.shape[1:]:
         raise InputError(
             f"model: {spec.name}: expected the batch as its first axis and every other axis fixed, "
             f"got {[dim.dim_param or dim.dim_value for dim in dims]}"
         )
     return helper.make_tensor_value_info(
-        spec.name, value.type.tensor_type.elem_type, [BATCH, *spec.shape[1:]]
+        spec.name, value.type.tensor_type.elem_type, [dims[0].dim_param, *spec.shape[1:]]
     )

@@ -108,7 +108,7 @@ def compare_with_torch(
     )
     for item in listener.watch("pictures through torch", samples.all):
         torch_tokens(item.tensor[0])
-    engines = _open_engines(graph)
+    engines = open_engines(graph)
     listener.row(HEADER)
     token_rows = compare_tokens(
         torch_tokens,
@@ -149,12 +149,12 @@ def largest_differences(recipe: Recipe, findings: Findings) -> dict[str, float]:
     }
 
 
-def manifest_rows(findings: Findings) -> tuple[ParityRow, ...]:
+def manifest_rows(findings: Findings, *, random: bool = False) -> tuple[ParityRow, ...]:
     """The rows as a manifest has them: bounds, which do not depend on the CPU that measured."""
-    return tuple(_manifest_row(row) for row in findings.rows)
+    return tuple(_manifest_row(row, random=random) for row in findings.rows)
 
 
-def _manifest_row(row: Row) -> ParityRow:
+def _manifest_row(row: Row, *, random: bool) -> ParityRow:
     maps = row if isinstance(row, MapParity) else None
     return ParityRow(
         graph="encoder",
@@ -162,7 +162,7 @@ def _manifest_row(row: Row) -> ParityRow:
         engine=row.engine,
         compared=row.compared,
         pictures=row.pictures,
-        weights="real",
+        weights="random" if random else "real",
         # Bounds of tokens are with the graph, one an output.
         max_abs_map=as_bound(max(maps.max_abs, _ADDING_ORDER)) if maps else None,
         mean_abs_map=as_bound(maps.mean_abs) if maps else None,
@@ -172,7 +172,12 @@ def _manifest_row(row: Row) -> ParityRow:
     )
 
 
-def _open_engines(graph: bytes) -> Mapping[str, InferenceEngine]:
+def open_engines(graph: bytes) -> Mapping[str, InferenceEngine]:
+    """An fp32 ONNX graph in each engine that is installed.
+
+    Raises:
+        EngineError: an engine cannot run it.
+    """
     threads = EngineConfig().threads
     return {
         name: open_engine(

@@ -81,10 +81,10 @@ def make_golden(recipe: Recipe, model: EfficientNetLite, pictures: GoldenPicture
     preprocess = Preprocessor(input_spec(recipe))
     references = [encoder.encode(preprocess(as_frame(one))) for one in pictures.references]
     scorer = build_scorer_factory(scorer_spec(recipe)).fit(references)
-    files = _png_files("references", pictures.references) | _png_files("frames", pictures.frames)
+    files = png_files("references", pictures.references) | png_files("frames", pictures.frames)
     spec = GoldenSpec(
-        frames=tuple(_png_files("frames", pictures.frames)),
-        references=tuple(_png_files("references", pictures.references)),
+        frames=tuple(png_files("frames", pictures.frames)),
+        references=tuple(png_files("references", pictures.references)),
         expected=f"{_FOLDER}/expected",
         tolerance=TOLERANCE,
     )
@@ -97,11 +97,12 @@ def make_golden(recipe: Recipe, model: EfficientNetLite, pictures: GoldenPicture
         }
         arrays["map"] = _in_steps(result.anomaly_map, MAP_STEP)
         arrays["score"] = _in_steps(np.asarray(result.image_score), MAP_STEP)
-        files |= {spec.array_path(index, name): _npy(array) for name, array in arrays.items()}
+        files |= {spec.array_path(index, name): as_npy(array) for name, array in arrays.items()}
     return Golden(spec=spec, files=files)
 
 
-def _png_files(kind: str, pictures: Sequence[UInt8Array]) -> dict[str, bytes]:
+def png_files(kind: str, pictures: Sequence[UInt8Array]) -> dict[str, bytes]:
+    """Pictures as files of the bundle, by path."""
     return {
         f"{_FOLDER}/{kind}/{index}.png": encode_png(picture)
         for index, picture in enumerate(pictures)
@@ -112,7 +113,8 @@ def _in_steps(exact: NDArray[Any], step: float) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.round(exact / step) * step, np.float32).reshape(exact.shape)
 
 
-def _npy(array: NDArray[np.float32]) -> bytes:
+def as_npy(array: NDArray[np.float32]) -> bytes:
+    """An array as a ``.npy`` file."""
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=False)
     return stream.getvalue()

@@ -124,10 +124,10 @@ def export_encoder(
     else:
         encoder = _PictureEncoder(frozen, mean, std)
         example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    traced = _trace(
+    traced = trace(
         encoder.eval(),
-        example,
-        input_name=NORMALISED_INPUT if float_input else PICTURE_INPUT,
+        [example],
+        input_names=[NORMALISED_INPUT if float_input else PICTURE_INPUT],
         output_names=output_names,
         opset=opset,
     )
@@ -203,33 +203,62 @@ def _quiet_exporter() -> Iterator[None]:
         with warnings.catch_warnings():
             # torch copies its own tree specs through a class that it has deprecated itself.
             warnings.filterwarnings("ignore", r".*LeafSpec.*is deprecated", FutureWarning)
+            # Said of every input but the first of those that share an axis.
+            warnings.filterwarnings("ignore", r"# The axis name: .* will not be used", UserWarning)
             yield
     finally:
         registration.setLevel(level)
 
 
-def _trace(
-    encoder: nn.Module,
-    example: Tensor,
+class _Positional(nn.Module):
+    """A model whose inputs are told by their order, however many there are."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.model(*tensors))
+
+
+def trace(
+    model: nn.Module,
+    examples: Sequence[Tensor],
     *,
-    input_name: str,
+    input_names: Sequence[str],
     output_names: Sequence[str],
-    opset: int,
+    opset: int = OPSET,
+    axes: Sequence[str] = (BATCH,),
 ) -> ModelProto:
+    """Run torch's exporter.
+
+    Args:
+        model: takes the examples, gives a tuple of tensors.
+        examples: of more than one item along the first axis, as the tracer takes an axis of
+            length 1 for a constant.
+        input_names: one an example.
+        output_names: one an output.
+        opset: ONNX operator set.
+        axes: name of each input's first axis, which stays dynamic.
+
+    Raises:
+        InputError: torch cannot export it, or the names do not fit.
+    """
+    shared = {axis: torch.export.Dim(axis) for axis in axes}
     try:
         with torch.no_grad():
-            count = len(encoder(example))
+            count = len(model(*examples))
         if count != len(output_names) or len(set(output_names)) != count:
             raise InputError(f"output_names: expected {count} different names, got {output_names}")
         with _quiet_exporter():
             program = torch.onnx.export(
-                encoder,
-                (example,),
-                input_names=[input_name],
+                _Positional(model).eval(),
+                tuple(examples),
+                input_names=list(input_names),
                 output_names=list(output_names),
                 opset_version=opset,
                 dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+                dynamic_shapes=(tuple({0: shared[axis]} for axis in axes),),
                 external_data=False,
                 optimize=True,
                 verbose=False,

@@ -115,7 +115,7 @@ def export_bundle(
     """
     check_destination(destination)
     created = datetime.now(timezone.utc)
-    clock = _Clock(listener)
+    clock = Clock(listener)
     with clock.step("weights", f"loading {recipe.weights.requirement}"):
         model = EfficientNetLite(VARIANTS[recipe.backbone], recipe.layers)
         load_imagenet_weights(model, load_weights(recipe.weights))
@@ -176,7 +176,7 @@ def check_destination(destination: Path) -> None:
             ) from error
 
 
-class _Clock:
+class Clock:
     """Tells the listener what begins, and keeps how long it took."""
 
     def __init__(self, listener: Listener) -> None:
@@ -185,6 +185,7 @@ class _Clock:
 
     @contextmanager
     def step(self, name: str, text: str) -> Iterator[None]:
+        """Time what is inside."""
         self._listener.stage(text)
         start = time.perf_counter()
         yield

@@ -149,6 +149,7 @@ def compare_maps(
     threshold: float,
     precision: str,
     show: Show,
+    compared: str = "maps and scores",
 ) -> tuple[MapParity, ...]:
     """Compare maps, scores and verdicts made from each engine's tokens with those from torch's.
 
@@ -158,6 +159,7 @@ def compare_maps(
         threshold: image scores above it are anomalous.
         precision: of the graph.
         show: takes each row of the table.
+        compared: what the rows are called.
 
     Raises:
         GateError: no pictures, or other numbers or shapes of maps.
@@ -167,7 +169,14 @@ def compare_maps(
         shapes = [[one.shape for one, _ in scored] for scored in (reference, candidate)]
         if not reference or shapes[0] != shapes[1]:
             raise GateError(f"maps through {engine_name}: expected {shapes[0]}, got {shapes[1]}")
-        row = _map_row(reference, candidate, threshold, engine=engine_name, precision=precision)
+        row = _map_row(
+            reference,
+            candidate,
+            threshold,
+            engine=engine_name,
+            precision=precision,
+            compared=compared,
+        )
         show(str(row))
         rows.append(row)
     return tuple(rows)
@@ -249,6 +258,7 @@ def _map_row(
     *,
     engine: str,
     precision: str,
+    compared: str,
 ) -> MapParity:
     expected, got = (np.array([score for _, score in one]) for one in (reference, candidate))
     finite_scores = np.isfinite(expected) & np.isfinite(got)
@@ -271,6 +281,7 @@ def _map_row(
         relative_error=relative_error,
         rank_correlation=correlation,
         verdict_flips=int(flips.sum()),
+        compared=compared,
     )
 
 

@@ -86,6 +86,8 @@ class MapParity:
     """Spearman's, of the image scores."""
     verdict_flips: int
     """Pictures on the other side of the threshold, or with a score that is not finite."""
+    compared: str = "maps and scores"
+    """What the row is about."""
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -101,11 +103,6 @@ class MapParity:
         if self.verdict_flips > limits.verdict_flips:
             found.append(f"verdict flips {self.verdict_flips}, limit {limits.verdict_flips}")
         return tuple(found)
-
-    @property
-    def compared(self) -> str:
-        """What the row is about."""
-        return "maps and scores"
 
     def __str__(self) -> str:
         return _line(self, 1 - self.rank_correlation, str(self.verdict_flips))

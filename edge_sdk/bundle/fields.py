@@ -78,5 +78,9 @@ Scalar: TypeAlias = bool | int | float | Text | None
 Parameter: TypeAlias = Scalar | tuple[Scalar, ...]
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
-GraphRole: TypeAlias = Literal["encoder", "head_zero_shot", "head_few_shot", "end_to_end"]
+GraphRole: TypeAlias = Literal[
+    "encoder", "encoder_normalised", "head_zero_shot", "head_few_shot", "end_to_end"
+]
+"""``encoder_normalised``: the encoder without its normalisation, (N, 3, H, W) float32 in, to be
+compared with a publication apart from preprocessing."""
 GraphFormat: TypeAlias = Literal["onnx", "openvino", "torch"]

@@ -44,6 +44,8 @@ class ModelSpec(Record):
     """Length of a token, one for each of ``layers``."""
     patch_size_px: Annotated[int, Field(ge=1)] | None = None
     """Side of a ViT's patch; None for a CNN, whose grids are with its outputs."""
+    random_weights: bool = False
+    """True where nothing was trained at all: for tests and timing, never for parts."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -213,6 +215,11 @@ class GoldenSpec(Record):
     """PNG files, the known-good pictures they are scored against; empty for a scorer without."""
     expected: str
     """Folder of the arrays; ``array_path`` names them."""
+    has_tokens: bool = True
+    """False where tokens are too many to ship; maps and scores tell then."""
+    has_zero_shot: bool = False
+    """True where there are ``zero_shot_map`` and ``zero_shot_score`` beside ``map`` and ``score``:
+    what is said of the frame without references."""
     tolerance: dict[Precision, Tolerance]
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from edge_sdk.console import add_common_arguments, print_json, run_command
 
 if TYPE_CHECKING:
     from edge_sdk.bundle import Bundle, BundleManifest
+    from edge_sdk.config import EngineConfig
+    from edge_sdk.conformance import ConformanceRow
 
 _ENGINE_OPTIONS = {"engine": "name", "device": "device", "precision": "precision"}
 """Option -> key of the device file's ``engine``."""
@@ -26,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done · 1 unexpected · 3 wrong place to write · 4 bundle malformed or incompatible ·
         5 bundle damaged or tampered with · 7 the engine or device is not to be had ·
-        9 this machine does not compute what the exporter computed.
+        8 a graph is not the published method · 9 this machine does not compute what the
+        exporter computed.
     """
     return run_command(_build_parser(), _run, arguments)
 
@@ -53,6 +57,13 @@ def _build_parser() -> argparse.ArgumentParser:
         dest="run_self_test",  # ``run`` is the subcommand's function
         action="store_true",
         help="also run its self-test: do the golden frames come out here as at the exporter's?",
+    )
+    verify.add_argument(
+        "--conformance",
+        type=Path,
+        metavar="DIR",
+        help="also run a golden set of the published method through the graphs, which were "
+        "exported from its weights",
     )
     add_common_arguments(verify, "engine", "device", "precision")
     pack.add_argument(
@@ -94,12 +105,13 @@ def _verify(path: Path | None, options: argparse.Namespace) -> None:
     from edge_sdk.bundle import open_bundle
 
     given = [f"--{name}" for name in _ENGINE_OPTIONS if getattr(options, name) is not None]
-    if given and not options.run_self_test:
-        options.refuse(f"expected --run beside {', '.join(given)}")
+    if given and not (options.run_self_test or options.conformance):
+        options.refuse(f"expected --run or --conformance beside {', '.join(given)}")
     bundle = open_bundle(path)
     manifest = bundle.manifest
     total_bytes = sum(entry.size for entry in manifest.files)
     self_test = _self_test(bundle, options) if options.run_self_test else None
+    rows = [] if options.conformance is None else _conformance(bundle, options)
     if options.json:
         print_json(
             {
@@ -111,8 +123,10 @@ def _verify(path: Path | None, options: argparse.Namespace) -> None:
                 "graphs": len(manifest.graphs),
                 "signature": _signature(manifest),
                 "self_test": self_test,
+                "conformance": [asdict(row) | {"passed": row.passed} for row in rows],
             }
         )
+        _check_rows(rows)
         return
     print(
         f"ok: {bundle.location}\n"
@@ -129,22 +143,45 @@ def _verify(path: Path | None, options: argparse.Namespace) -> None:
             f"{self_test['precision']}, {self_test['frames']} frames"
         )
         print(_table(_difference_rows(self_test)))
+    for row in rows:
+        verdict = "ok" if row.passed else "FAIL"
+        print(f"{row.key:32} {row.error:.1e} <= {row.limit:.0e}  {verdict}")
+    _check_rows(rows)
 
 
-def _self_test(bundle: Bundle, options: argparse.Namespace) -> dict[str, Any]:
-    """Run the golden frames through the engine asked for; what was found and what is allowed."""
-    from dataclasses import asdict
+def _conformance(bundle: Bundle, options: argparse.Namespace) -> list[ConformanceRow]:
+    from edge_sdk.conformance import check_conformance
 
+    return check_conformance(bundle, options.conformance, _engine(options))
+
+
+def _check_rows(rows: Sequence[ConformanceRow]) -> None:
+    from edge_sdk.errors import GateError
+
+    failed = [row.key for row in rows if not row.passed]
+    if failed:
+        raise GateError(f"conformance: {len(failed)} of {len(rows)} arrays differ: {failed[0]}")
+    if rows:
+        print(f"conformance: {len(rows)} arrays agree", file=sys.stderr)
+
+
+def _engine(options: argparse.Namespace) -> EngineConfig:
     from edge_sdk.config import default_config, override_config
-    from edge_sdk.model import load_model
-    from edge_sdk.selftest import run_self_test
 
     changes: dict[tuple[str | int, ...], Any] = {
         ("engine", key): getattr(options, name)
         for name, key in _ENGINE_OPTIONS.items()
         if getattr(options, name) is not None
     }
-    engine = override_config(default_config(), changes).engine
+    return override_config(default_config(), changes).engine
+
+
+def _self_test(bundle: Bundle, options: argparse.Namespace) -> dict[str, Any]:
+    """Run the golden frames through the engine asked for; what was found and what is allowed."""
+    from edge_sdk.model import load_model
+    from edge_sdk.selftest import run_self_test
+
+    engine = _engine(options)
     model = load_model(bundle, engine)
     found = asdict(run_self_test(model))
     return {

@@ -96,6 +96,7 @@ def _add_arguments(parser: argparse.ArgumentParser, *, fewest: int, count: int) 
     add_common_arguments(
         parser, "config", "bundle", "state", "engine", "device", "precision", "json", "verbose"
     )
+    add_common_arguments(parser, "allow-untrained")
     parser.add_argument("--references", metavar="SET", help="name of the set (default: default)")
     parser.add_argument(
         "--count",
@@ -140,7 +141,7 @@ def _run(options: argparse.Namespace, *, appends: bool = False) -> int:
     older = store.load_frames(camera.reference_set) if appends else []
     origin = _origin(options, config)
     open_camera(origin).close()  # not there: said before the model is loaded
-    model = open_model(config)
+    model = open_model(config, allow_untrained=options.allow_untrained)
     run_self_test(model)
     taken, is_asked = _take_frames(options, origin)
     frames = [*older, *taken]

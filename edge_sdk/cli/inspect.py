@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_common_arguments(
         parser, "config", "bundle", "state", "engine", "device", "precision", "json", "verbose"
     )
+    add_common_arguments(parser, "allow-untrained")
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="write a sheet for each picture (PNG)"
     )
@@ -86,7 +87,7 @@ def _run(options: argparse.Namespace) -> int:
         options.references = given
         config = resolve_settings(options)
     paths = find_pictures(options.pictures)
-    model = open_model(config)
+    model = open_model(config, allow_untrained=options.allow_untrained)
     run_self_test(model)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:

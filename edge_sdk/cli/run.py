@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_common_arguments(
         parser, "config", "bundle", "state", "engine", "device", "precision", "json", "verbose"
     )
+    add_common_arguments(parser, "allow-untrained")
     parser.add_argument("--mqtt", metavar="HOST[:PORT]", help="broker (default: localhost:1883)")
     parser.add_argument("--references", metavar="SET", help="reference set (default: default)")
     parser.add_argument(
@@ -98,7 +99,9 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if not options.wait_camera:
         _check_cameras(config)
-    model, pipelines, failure = _prepare(config, may_refuse=not options.once)
+    model, pipelines, failure = _prepare(
+        config, may_refuse=not options.once, allow_untrained=options.allow_untrained
+    )
     if options.once:
         return _run_once(options, config, pipelines)
     status = _run_loop(options, config, model, pipelines)
@@ -124,7 +127,7 @@ def _check_cameras(config: DeviceConfig) -> None:
 
 
 def _prepare(
-    config: DeviceConfig, *, may_refuse: bool
+    config: DeviceConfig, *, may_refuse: bool, allow_untrained: bool
 ) -> tuple[Model, Mapping[str, Pipeline], SelfTestError | None]:
     """Load the bundle, show that it computes rightly here, and fit it to the references.
 
@@ -136,7 +139,7 @@ def _prepare(
     from edge_sdk.runtime.refusal import build_refusing_pipelines
     from edge_sdk.selftest import run_self_test
 
-    model = open_model(config)
+    model = open_model(config, allow_untrained=allow_untrained)
     try:
         run_self_test(model)
     except SelfTestError as error:

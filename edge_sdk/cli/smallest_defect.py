@@ -52,7 +52,7 @@ def examine(options: argparse.Namespace, config: DeviceConfig, camera: CameraCon
 
     scale: float | None = options.mm_per_px
     references = ReferenceStore(config.state_dir, camera.name).load(camera.reference_set)
-    model = open_model(config)
+    model = open_model(config, allow_untrained=options.allow_untrained)
     run_self_test(model)
     pipeline = build_pipeline(model, camera, references, TokenCache(config.state_dir))
     must_see = None if options.must_see is None else options.must_see / (scale or 1.0)

@@ -58,6 +58,10 @@ class EngineConfig(Group):
     exact one that runs."""
     threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=usable_cores)
     """Threads that compute, 1 to 256. Left out: as many as there are usable cores."""
+    bank: Literal["fp32", "fp16"] = "fp32"
+    """How AdaptCLIP's reference memories are kept; `fp16` halves them and costs time."""
+    max_bank_mib: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    """Most memory, in MiB, that the references of one set may take; more are refused."""
 
 
 class TlsConfig(Group):

@@ -117,9 +117,9 @@ def evaluate_draw(
 
 def fits_threshold(model: Model, plan: DrawPlan, references: int) -> bool:
     """Whether the line would have a threshold from these references."""
-    if not model.needs_references:
-        return True
-    return plan.shots != 0 and 2 <= references <= MOST_FOR_THRESHOLD
+    if plan.shots == 0:
+        return not model.needs_references  # the cut is the bundle's own
+    return 2 <= references <= MOST_FOR_THRESHOLD
 
 
 def teach(
@@ -131,7 +131,7 @@ def teach(
         InputError: fewer pictures than shots, or references that cannot be used.
         EngineError: the graph failed.
     """
-    if not model.needs_references:
+    if plan.shots == 0:
         with tempfile.TemporaryDirectory() as folder:
             return build_pipeline(model, camera, None, TokenCache(Path(folder))), [], None
     try:
@@ -152,11 +152,13 @@ def teach(
             description={},
         )
         pipeline = build_pipeline(model, camera, kept, TokenCache(Path(folder)))
-    plain = build_preprocessor(model, camera)
-    brightness = mean_brightness([plain(as_frame(pixels)) for pixels in pictures])
+    preprocess = build_preprocessor(model, camera)
+    if model.matches_brightness:
+        brightness = mean_brightness([preprocess(as_frame(pixels)) for pixels in pictures])
+        preprocess = preprocess.with_brightness(round(brightness, 2))
     variety = measure_variety(
         pictures,
-        preprocess=plain.with_brightness(round(brightness, 2)),
+        preprocess=preprocess,
         encoder=model.encoder,
         factory=model.factory,
     )

@@ -86,7 +86,7 @@ def load(plan: Plan) -> Model:
             f"--shots 0: {model.bundle.location} compares with pictures of good parts and has "
             "nothing to say without any; give --shots 1 or more"
         )
-    if not model.needs_references and plan.shots != (0,):
+    if not model.takes_references and plan.shots != (0,):
         raise BundleError(
             f"--shots: {model.bundle.location} goes from picture to map by itself and takes no "
             "references; give --shots 0"

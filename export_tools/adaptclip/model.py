@@ -21,7 +21,6 @@ from export_tools.adaptclip.fusion import (
 from export_tools.adaptclip.prompt_query import PromptQueryAdapter, PromptQueryOutput
 from export_tools.adaptclip.prompts import unit
 from export_tools.adaptclip.visual import VisualAdapter
-from export_tools.clip.vision import EncodedPicture
 
 
 class TextBranch(NamedTuple):
@@ -120,37 +119,38 @@ class AdaptClip(nn.Module):
         self.image_size = image_size
         self.grid = grid
 
-    def zero_shot(self, encoded: EncodedPicture) -> ZeroShot:
-        """Judge by texts alone. The patches are those of the last layer.
+    def zero_shot(self, class_feature: Tensor, patches: Tensor) -> ZeroShot:
+        """Judge by texts alone.
 
         Args:
-            encoded: of a batch.
+            class_feature: (B, E), not normalised.
+            patches: (B, L, E) of the last layer, not normalised.
         """
-        branches = self._text_branches(encoded)
+        branches = self._text_branches(class_feature, patches)
         scores = tuple(abnormal(branch.global_logits) for branch in branches)
-        local_maps = tuple(
-            # Softmax comes before the resize.
-            upsample_map(abnormal(branch.local_logits), self.image_size)
-            for branch in branches
-        )
-        raw = arithmetic_mean(local_maps)
+        # Softmax comes before the resize; the resize is linear, so that one does for the mean.
+        probabilities = [abnormal(branch.local_logits) for branch in branches]
+        raw = upsample_map(arithmetic_mean(probabilities), self.image_size)
         smoothed = self.smoothing(raw)
         peak = smoothed.amax(dim=(1, 2))
         return ZeroShot(
             branches=branches,
             scores=scores,
-            local_maps=local_maps,
+            local_maps=tuple(upsample_map(one, self.image_size) for one in probabilities),
             raw_map=raw,
             map=smoothed,
             peak=peak,
             score=arithmetic_mean((*scores, peak)),
         )
 
-    def few_shot(self, encoded: EncodedPicture, memories: Sequence[Tensor]) -> FewShot:
+    def few_shot(
+        self, class_feature: Tensor, patches: Sequence[Tensor], memories: Sequence[Tensor]
+    ) -> FewShot:
         """Judge by texts and by good pictures.
 
         Args:
-            encoded: of a batch.
+            class_feature: (B, E), not normalised.
+            patches: one (B, L, E) a layer, not normalised.
             memories: one (M, E), or (B, M, E), of unit rows a layer.
 
         Raises:
@@ -158,8 +158,8 @@ class AdaptClip(nn.Module):
         """
         if self.prompt_query is None:
             raise InputError("few-shot: expected a prompt-query adapter, got a model without one")
-        zero = self.zero_shot(encoded)
-        found = self.prompt_query([tokens[:, 1:] for tokens in encoded.tokens], memories)
+        zero = self.zero_shot(class_feature, patches[-1])
+        found = self.prompt_query(patches, memories)
         align_maps = tuple(
             upsample_map(
                 matched.distance.clamp(min=SMALLEST_DISTANCE).reshape(-1, *self.grid),
@@ -167,12 +167,12 @@ class AdaptClip(nn.Module):
             )
             for matched in found.matches
         )
-        local_maps = tuple(
-            upsample_map(abnormal(logits), self.image_size) for logits in found.local_logits
-        )
-        align_map, local_map = harmonic_mean(align_maps), arithmetic_mean(local_maps)
+        probabilities = [abnormal(logits) for logits in found.local_logits]
+        align_map = harmonic_mean(align_maps)
+        local_map = upsample_map(arithmetic_mean(probabilities), self.image_size)
         own_score = arithmetic_mean([abnormal(logits) for logits in found.global_logits])
-        mean_map = arithmetic_mean((*zero.local_maps, local_map))
+        texts = len(zero.branches)
+        mean_map = (texts * zero.raw_map + local_map) / (texts + 1)
         raw = harmonic_mean((mean_map, align_map))
         smoothed = self.smoothing(raw)
         peak = smoothed.amax(dim=(1, 2))
@@ -180,7 +180,7 @@ class AdaptClip(nn.Module):
         return FewShot(
             prompt_query=found,
             align_maps=align_maps,
-            local_maps=local_maps,
+            local_maps=tuple(upsample_map(one, self.image_size) for one in probabilities),
             align_map=align_map,
             local_map=local_map,
             prompt_query_score=own_score,
@@ -192,31 +192,31 @@ class AdaptClip(nn.Module):
             score=harmonic_mean((mean_score, peak)),
         )
 
-    def _text_branches(self, encoded: EncodedPicture) -> tuple[TextBranch, ...]:
-        class_feature, tokens = encoded.class_feature, encoded.tokens[-1]
-        if self.visual is None:
-            adapted = class_feature, tokens
-        else:
-            adapted = self.visual(class_feature, tokens)
-        branches = [text_branch(*adapted, self.static_text, self.grid)]
+    def _text_branches(self, class_feature: Tensor, patches: Tensor) -> tuple[TextBranch, ...]:
+        adapted = class_feature, patches
+        if self.visual is not None:
+            adapted = self.visual(class_feature, patches)
+        branches = [text_branch(*adapted, text=self.static_text, grid=self.grid)]
         if self.learned_text is not None:
-            branches.append(text_branch(class_feature, tokens, self.learned_text, self.grid))
+            branches.append(
+                text_branch(class_feature, patches, text=self.learned_text, grid=self.grid)
+            )
         return tuple(branches)
 
 
 def text_branch(
-    class_feature: Tensor, tokens: Tensor, text: Tensor, grid: tuple[int, int]
+    class_feature: Tensor, patches: Tensor, *, text: Tensor, grid: tuple[int, int]
 ) -> TextBranch:
     """Cosines with texts over the temperature.
 
     Args:
         class_feature: (B, E), not normalised.
-        tokens: (B, 1 + L, E), not normalised; the class token is dropped.
+        patches: (B, L, E), not normalised.
         text: (2, E) unit rows.
         grid: (rows, cols), L in all.
     """
-    local = unit(tokens[:, 1:]) @ text.T / TEMPERATURE
+    local = unit(patches) @ text.T / TEMPERATURE
     return TextBranch(
         global_logits=unit(class_feature) @ text.T / TEMPERATURE,
-        local_logits=local.transpose(1, 2).reshape(len(local), -1, *grid),
+        local_logits=local.transpose(1, 2).reshape(local.shape[0], -1, *grid),
     )

@@ -61,6 +61,10 @@ def match(query: Tensor, memory: Tensor) -> Match:
             f"reference memory: expected at least one row of {query.shape[-1]} numbers, "
             f"got {tuple(memory.shape)}"
         )
+    if torch.compiler.is_exporting():
+        # In a graph the rows are not known yet; who feeds it keeps them few.
+        similarity, row = (query @ memory.transpose(-1, -2)).max(dim=-1)
+        return Match(distance=1 - similarity, row=row, nearest=memory[row])
     best = index = None
     for start in range(0, memory.shape[-2], _MEMORY_ROWS_AT_ONCE):
         part = memory[..., start : start + _MEMORY_ROWS_AT_ONCE, :]
@@ -149,8 +153,8 @@ class PromptQueryAdapter(nn.Module):
             global_logits = tuple(self.global_head(pool(layer)) for layer in normed)
         else:
             stacked = torch.cat(normed)
-            local_logits = self.local_head(stacked).chunk(len(normed))
-            global_logits = self.global_head(pool(stacked)).chunk(len(normed))
+            local_logits = _unstack(self.local_head(stacked), len(normed))
+            global_logits = _unstack(self.global_head(pool(stacked)), len(normed))
         return PromptQueryOutput(
             matches=matches,
             fused=fused,
@@ -162,7 +166,12 @@ class PromptQueryAdapter(nn.Module):
     def _fuse(self, query: Tensor, matched: Match) -> Tensor:
         residual = (query - matched.nearest).abs()
         fused = query + residual if self.context else residual
-        return fused.transpose(1, 2).reshape(len(fused), -1, *self.grid)
+        return fused.transpose(1, 2).reshape(fused.shape[0], -1, *self.grid)
+
+
+def _unstack(stacked: Tensor, count: int) -> tuple[Tensor, ...]:
+    # Not chunk(): its sizes would fix the batch in a graph.
+    return tuple(stacked.reshape(count, -1, *stacked.shape[1:]).unbind())
 
 
 def pool(features: Tensor) -> Tensor:

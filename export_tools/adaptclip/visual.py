@@ -51,6 +51,7 @@ class VisualAdapter(nn.Module):
 
         Args:
             class_feature: (B, E).
-            tokens: (B, 1 + L, E), the class token included: it counts in the batch norm.
+            tokens: (B, N, E); in training the class token belongs to them, for it counts in the
+                batch norm.
         """
         return self.global_adapter(class_feature), self.local_adapter(tokens)

@@ -27,6 +27,11 @@ class EncodedPicture(NamedTuple):
     tokens: tuple[Tensor, ...]
     """One (B, 1 + L, E) a layer: the class token, then the patches row by row."""
 
+    @property
+    def patches(self) -> tuple[Tensor, ...]:
+        """One (B, L, E) a layer, row by row."""
+        return tuple(layer[:, 1:] for layer in self.tokens)
+
 
 class VisionTower(nn.Module):
     """(B, 3, S, S) float32, normalised RGB -> ``EncodedPicture``.
@@ -136,7 +141,7 @@ class PatchEncoder(nn.Module):
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, S, S) -> one (B, L, E) a layer, then (B, E) the class feature."""
         encoded = self.tower(pictures)
-        return (*(tokens[:, 1:] for tokens in encoded.tokens), encoded.class_feature)
+        return (*encoded.patches, encoded.class_feature)
 
 
 def resize_positions(table: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_sdk.errors import EdgeError, GateError
+from export_tools.conformance.bundle import export_golden_set
 from export_tools.conformance.check import check_golden_set
 from export_tools.conformance.ledger import Row
 
@@ -22,10 +23,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Exit: 0 every array agrees, 8 one does not, 11 the set cannot be read.",
     )
     parser.add_argument("directory", type=Path, metavar="DIR", help="folder of the golden set")
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="OUT",
+        help="also export the set's weights as a bundle, for edge-bundle verify --conformance",
+    )
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     options = parser.parse_args(arguments)
     try:
         rows = check_golden_set(options.directory)
+        if options.bundle is not None:
+            export_golden_set(options.directory, options.bundle)
     except EdgeError as error:
         print(f"conformance: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code

@@ -48,7 +48,7 @@ def encode_inputs(golden: GoldenSet, towers: Towers, adapters: Adapters) -> Enco
         key.removeprefix("prompt_") for key in golden.arrays["inputs.npz"] if key[:7] == "prompt_"
     ]
     return Encoded(
-        static_text=encode_static_prompts(towers.text, _tokenizer(golden)),
+        static_text=encode_static_prompts(towers.text, tokenizer_of(golden)),
         learned_text=adapters.textual(towers.text),
         query=towers.vision(golden.tensor("query")),
         prompts={name: towers.vision(golden.tensor(f"prompt_{name}")) for name in names},
@@ -59,7 +59,7 @@ def encoder_answers(
     golden: GoldenSet, towers: Towers, adapters: Adapters, encoded: Encoded
 ) -> Iterator[Answer]:
     """Tokens, text features, positions, class features, patch tokens, the aliasing quirk."""
-    tokenizer = _tokenizer(golden)
+    tokenizer = tokenizer_of(golden)
     for name, states in (("normal", NORMAL_STATES), ("abnormal", ABNORMAL_STATES)):
         tokens = torch.from_numpy(tokenizer.encode(ensemble(states)))
         yield answer(f"static_tokens_{name}", tokens, EXACT)
@@ -89,7 +89,8 @@ def _layers(name: str, layers: list[int], picture: EncodedPicture) -> Iterator[A
         yield answer(f"{name}_L{layer}", tokens, FEATURE)
 
 
-def _tokenizer(golden: GoldenSet) -> PromptTokenizer:
+def tokenizer_of(golden: GoldenSet) -> PromptTokenizer:
+    """The tokenizer of a set's text tower."""
     return build_clip_tokenizer(
         context_length=golden.number("context_length"), vocab_size=golden.number("vocab_size")
     )

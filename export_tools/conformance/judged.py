@@ -13,7 +13,6 @@ from export_tools.adaptclip.adapters import Adapters
 from export_tools.adaptclip.fusion import upsample_map
 from export_tools.adaptclip.model import AdaptClip, FewShot, ZeroShot
 from export_tools.adaptclip.prompt_query import build_memory
-from export_tools.clip.vision import EncodedPicture
 from export_tools.conformance.encoded import OUTPUTS, Encoded, answer
 from export_tools.conformance.golden_set import GoldenSet, Towers
 from export_tools.conformance.ledger import EXACT, FEATURE, PROBABILITY, Answer
@@ -40,7 +39,8 @@ def judgement_answers(
         grid=towers.vision.grid,
         sigma=float(golden.number("sigma")),
     ).eval()
-    yield from _zero_shot(model.zero_shot(encoded.query))
+    query = encoded.query
+    yield from _zero_shot(model.zero_shot(query.class_feature, query.patches[-1]))
     cases = {(shots, "") for shots in golden.number("shots")}
     for key in golden.arrays[OUTPUTS]:
         if found := _FEW_SHOT.match(key):
@@ -62,13 +62,10 @@ def _by_class(
         rows = [row for row, own in enumerate(classes) if own == name]
         if name not in encoded.prompts or encoded.prompts[name].class_feature.shape[0] < shots:
             raise InputError(f"inputs.npz: prompt_{name}: expected at least {shots} pictures")
-        tokens = encoded.prompts[name].tokens
-        memories = build_memory([layer[shot, 1:] for layer in tokens] for shot in range(shots))
-        part = EncodedPicture(
-            class_feature=encoded.query.class_feature[rows],
-            tokens=tuple(layer[rows] for layer in encoded.query.tokens),
-        )
-        judged.append((rows, model.few_shot(part, memories)))
+        good = encoded.prompts[name].patches
+        memories = build_memory([layer[shot] for layer in good] for shot in range(shots))
+        patches = [layer[rows] for layer in encoded.query.patches]
+        judged.append((rows, model.few_shot(encoded.query.class_feature[rows], patches, memories)))
     return judged
 
 

@@ -116,12 +116,14 @@ def compute_losses(
     size = (batch.masks.shape[-2], batch.masks.shape[-1])
     truth = batch.labels, batch.masks
     grid = adapters.prompt_query.grid
+    patches = grid[0] * grid[1]
     visual = textual = None
     if adapters.visual is not None and adapters.textual is not None:
         if text is None or batch.class_feature is None:
             raise InputError("training: expected text and class features, got none")
         last = batch.tokens[-1]
         class_feature, tokens = adapters.visual(batch.class_feature, last)
+        tokens, last = tokens[:, -patches:], last[:, -patches:]
         learned = unit(adapters.textual(text.tower))
         visual, textual = (
             head_losses(
@@ -132,7 +134,6 @@ def compute_losses(
                 text_branch(batch.class_feature, last, text=learned, grid=grid),
             )
         )
-    patches = grid[0] * grid[1]
     found = adapters.prompt_query([layer[:, -patches:] for layer in batch.tokens], batch.memories)
     return StepLosses(
         visual=visual,

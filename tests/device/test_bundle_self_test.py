@@ -75,4 +75,4 @@ def test_an_engine_is_only_named_to_run_it(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as stopped:
         main(["verify", "--engine", "openvino", "--device", "cpu"])
     assert stopped.value.code == 2
-    assert "expected --run beside --engine, --device" in capsys.readouterr().err
+    assert "expected --run or --conformance beside --engine, --device" in capsys.readouterr().err

@@ -112,6 +112,9 @@ class Site:
             factory=EndToEndFactory(self.engine, settings),
             precision="fp32",
             needs_references=False,
+            takes_references=False,
+            matches_brightness=False,
+            takes_regions=False,
             highest_score=settings.highest_score,
         )
 

@@ -301,6 +301,7 @@ def test_the_state_has_sorted_flags_and_every_camera() -> None:
         "threshold": None,
         "provisional": False,
         "anomaly": False,
+        "run_in": None,
     }
     validator("state").validate(json.loads(make_state(bundle=None, flags=[], cameras={})))
 

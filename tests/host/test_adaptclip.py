@@ -97,11 +97,11 @@ def model(adapters: Adapters, **changes: Any) -> AdaptClip:
 
 @torch.no_grad()
 def few_shot(judge: AdaptClip, pictures: EncodedPicture, good: EncodedPicture) -> FewShot:
-    return judge.few_shot(pictures, memory(good))
+    return judge.few_shot(pictures.class_feature, pictures.patches, memory(good))
 
 
 def memory(good: EncodedPicture) -> tuple[Tensor, ...]:
-    return build_memory([layer[i, 1:] for layer in good.tokens] for i in range(len(good.tokens[0])))
+    return build_memory([layer[i] for layer in good.patches] for i in range(len(good.tokens[0])))
 
 
 def rewritten(path: Path, change: Any) -> Path:
@@ -142,12 +142,12 @@ def test_not_a_number_stays_one_and_never_becomes_zero(adapters: Adapters) -> No
 def test_without_trained_adapters_the_static_prompts_judge_alone(adapters: Adapters) -> None:
     plain = model(adapters, learned_text=None, visual=None, prompt_query=None)
     picture = encoded(1)
-    found = plain.zero_shot(picture)
+    found = plain.zero_shot(picture.class_feature, picture.patches[-1])
     cosines = unit(picture.class_feature) @ torch.eye(2, DIM).T / 0.07
     assert torch.allclose(found.branches[0].global_logits, cosines)
     assert len(found.branches) == 1
     with pytest.raises(InputError, match="prompt-query adapter"):
-        plain.few_shot(picture, memory(picture))
+        plain.few_shot(picture.class_feature, picture.patches, memory(picture))
 
 
 def test_neighbours_are_the_same_whatever_the_size_of_the_memory() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from types import MappingProxyType
 from typing import Any
 
@@ -168,7 +169,9 @@ def _compile(
     graph = core.read_model(model, b"" if weights is None else weights)
     compiled = core.compile_model(graph, plugin, dict(properties))
     if cache is not None:
-        cache.write(key, compiled.export_model().getvalue())
+        stream = BytesIO()  # without one, some versions return bytes and others a stream
+        compiled.export_model(stream)
+        cache.write(key, stream.getvalue())
     return compiled
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRA = "openvino"
+EXTRAS = ("openvino", "gpio", "clip")
 GLIBC_MINORS = range(17, 36)
 """JetPack 6 is Ubuntu 22.04, whose glibc is 2.35."""
 TIMEOUT_SECONDS = 180
+FLOOR = re.compile(r"(?P<name>[\w-]+)>=(?P<version>[\d.]+)(,<[\d.]+)?")
 
 
 def main() -> int:
@@ -44,21 +46,22 @@ def main() -> int:
 
 
 def requirements(pyproject: Path) -> list[str]:
-    """What the device half and its one extra need."""
+    """What the device half and its extras need."""
     # tomllib came with Python 3.11; before, pytest brings tomli.
     reader = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     project: dict[str, Any] = reader.loads(pyproject.read_text("utf-8"))["project"]
-    return [*project["dependencies"], *project["optional-dependencies"][EXTRA]]
+    extras = [line for name in EXTRAS for line in project["optional-dependencies"][name]]
+    return [*project["dependencies"], *extras]
 
 
 def floors(wanted: list[str]) -> list[str]:
-    """The same, pinned to the oldest version; each has to be of the form ``name>=version``."""
+    """The same, pinned to the oldest version: ``name>=version`` or ``name>=version,<version``."""
     pinned = []
     for line in wanted:
-        name, separator, version = line.partition(">=")
-        if not separator or not version.replace(".", "").isdigit():
+        match = FLOOR.fullmatch(line)
+        if match is None:
             raise SystemExit(f"floors: {line!r}: expected name>=version")
-        pinned.append(f"{name}=={version}")
+        pinned.append(f"{match['name']}=={match['version']}")
     return pinned
 
 

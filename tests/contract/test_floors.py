@@ -13,6 +13,7 @@ import pytest
 from contract.tree import ROOT, copy_device_tests, project_table
 
 FLOORS = ROOT / "scripts" / "lib" / "floors.py"
+EXTRAS = ("openvino", "gpio", "clip")
 TEST_TOOLS = ("hypothesis", "jsonschema", "pytest>=8.3", "pytest-timeout")
 UNREACHABLE = {
     "PIP_CONFIG_FILE": os.devnull,
@@ -89,7 +90,10 @@ def test_the_device_tests_pass_at_the_floors(tmp_path: Path) -> None:
     python = _oldest_python()
     venv, folder = tmp_path / "venv", tmp_path / "checkout"
     _run(python, "-m", "venv", venv)
-    floors = [line.replace(">=", "==") for line in project_table()["project"]["dependencies"]]
+    project = project_table()["project"]
+    extras = [line for name in EXTRAS for line in project["optional-dependencies"][name]]
+    wanted = [line.partition(",")[0] for line in (*project["dependencies"], *extras)]
+    floors = [line.replace(">=", "==") for line in wanted]
     pip = (venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--prefer-binary")
     _run(*pip, *floors, *TEST_TOOLS)
     folder.mkdir()

@@ -12,6 +12,7 @@ from edge_sdk.config import EngineConfig
 from edge_sdk.encoder import GraphEncoder
 from edge_sdk.engines.compiled import CompiledCache
 from edge_sdk.engines.selector import open_engine
+from edge_sdk.engines.shared import SharedEngine
 from edge_sdk.errors import BundleError
 from edge_sdk.protocols import Encoder, InferenceEngine, ScorerFactory
 from edge_sdk.scoring.adaptclip import AdaptClipFactory
@@ -141,14 +142,16 @@ def _open(
     cache: CompiledCache | None,
 ) -> InferenceEngine:
     model, *weights = bundle.read_graph(graph)
-    return open_engine(
-        name,
-        model=model,
-        weights=weights[0] if weights else None,
-        device=engine.device,
-        precision=graph.precision,
-        threads=engine.threads,
-        cache=cache,
+    return SharedEngine(
+        open_engine(
+            name,
+            model=model,
+            weights=weights[0] if weights else None,
+            device=engine.device,
+            precision=graph.precision,
+            threads=engine.threads,
+            cache=cache,
+        )
     )
 
 

@@ -55,6 +55,7 @@ class Reason(_Name):
     """The device stopped before the part was judged."""
     ENGINE_ERROR = "engine_error"
     SELF_TEST_FAILED = "self_test_failed"
+    CHANGEOVER = "changeover"
 
 
 class Severity(_Name):

@@ -152,6 +152,14 @@ class ReferenceStore:
             raise ConfigError(f"{folder}: cannot be renamed: {error.strerror}") from error
         return f"{name}/{version}"
 
+    def check_known(self, name: str) -> None:
+        """Check that there is such a set.
+
+        Raises:
+            InputError: there is not; names those that there are.
+        """
+        self._newest(name)
+
     def _undone(self, name: str) -> list[int]:
         folder = self._root / name
         found = folder.glob(f"*{_UNDONE}") if folder.is_dir() else ()

@@ -184,10 +184,12 @@ class CellEncoder:
         )
 
 
-def make_pipeline(state_dir: Path, camera: CameraConfig, encoder: CellEncoder) -> Pipeline:
+def make_pipeline(
+    state_dir: Path, camera: CameraConfig, encoder: CellEncoder, *, name: str = "default"
+) -> Pipeline:
     """A pipeline fitted to four good parts, which are enrolled in ``state_dir``."""
     pictures = [as_frame(good_part(number)) for number in range(4)]
-    references = ReferenceStore(state_dir, camera.name).save("default", pictures, source="test")
+    references = ReferenceStore(state_dir, camera.name).save(name, pictures, source="test")
     preprocess = Preprocessor(
         InputSpec(
             size=(_CELLS * _CELL_PX, _CELLS * _CELL_PX),

@@ -82,6 +82,15 @@ class IncidentTracker:
             else self._observe_idle(decision, now_ns)
         )
 
+    def end(self, decision: Decision) -> list[IncidentChange]:
+        """Close an open anomaly because nothing goes on that could: what judged is not there."""
+        self._anomalous_frames = self._clear_frames = 0
+        incident_id, self._anomaly_id = self._anomaly_id, None
+        if incident_id is None:
+            return []
+        kind = MessageKind.ANOMALY_CLOSE
+        return [IncidentChange(kind=kind, incident_id=incident_id, decision=decision)]
+
     def _observe_fault(self, decision: Decision) -> list[IncidentChange]:
         self._sound_frames = 0
         self._anomalous_frames = 0

@@ -199,7 +199,7 @@ def load_schema(name: str) -> dict[str, Any]:
     """Load a JSON Schema (2020-12).
 
     Args:
-        name: ``message``, ``state``, ``status`` or ``trigger``.
+        name: ``message``, ``state``, ``status``, ``trigger`` or ``references``.
 
     Raises:
         InputError: there is no such schema.

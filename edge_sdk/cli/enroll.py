@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edge_sdk.cli import smallest_defect
 from edge_sdk.cli.enroll_review import review_main
 from edge_sdk.cli.enroll_sets import list_main, undo_main
+from edge_sdk.cli.enroll_use import use_main
 from edge_sdk.cli.settings import resolve_settings, source_and_credentials
 from edge_sdk.console import add_common_arguments, print_json, run_command
 
@@ -30,6 +31,7 @@ also:
   edge-enroll list                                     the sets, their versions and thresholds
   edge-enroll append --camera 0 --count 2              two more pictures for the same set
   edge-enroll undo                                     back to the version before
+  edge-enroll use night                                change to another set, also while it runs
   edge-enroll review                                   odd parts of a run-in: good or not?
   edge-enroll --smallest-defect --mm-per-px 0.1        from what size on defects are seen
 """
@@ -43,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "undo": undo_main,
         "append": _append_main,
         "review": review_main,
+        "use": use_main,
     }
     if words and words[0] in subcommands:
         return subcommands[words[0]](words[1:])

@@ -92,7 +92,7 @@ def _positive(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = resolve_settings(options)
+    config = resolve_settings(options, keeps_changes=not options.once)
     _start_logging("debug" if options.verbose else config.logging.level)
     if options.validate_config:
         print_json(config.model_dump(mode="json")) if options.json else print("settings: fine")
@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     if options.once:
         return _run_once(options, config, pipelines)
-    status = _run_loop(options, config, model, pipelines)
+    status = _run_loop(options, config, model, pipelines, failure)
     return failure.exit_code if failure and status == 0 else status
 
 
@@ -199,14 +199,17 @@ def _run_loop(
     config: DeviceConfig,
     model: Model,
     pipelines: Mapping[str, Pipeline],
+    failure: SelfTestError | None,
 ) -> int:
     import threading
+    import time
     from contextlib import ExitStack
 
-    from edge_sdk.runtime.compose import build_stations
+    from edge_sdk.runtime.changeover import ChangeOver
+    from edge_sdk.runtime.compose import build_changed_pipeline, build_stations
     from edge_sdk.runtime.drafts import DraftMaker
     from edge_sdk.runtime.learning import Learner
-    from edge_sdk.runtime.loop import Runtime
+    from edge_sdk.runtime.loop import Attendant, Runtime
     from edge_sdk.runtime.outbox import DryOutbox, DurableOutbox
     from edge_sdk.runtime.summary import CameraSummary
     from edge_sdk.runtime.triggers import TriggerDesk
@@ -230,6 +233,11 @@ def _run_loop(
         for learner in learners:
             learner.offer(camera, decision)
 
+    def build(camera: str, reference_set: str) -> Pipeline:
+        if failure is not None:
+            raise failure  # a box that computes wrongly judges by no set
+        return build_changed_pipeline(model, config, camera, reference_set)
+
     with ExitStack() as opened:
         opened.callback(lambda: waiting.append(outbox.close()))
         stations = build_stations(
@@ -242,9 +250,21 @@ def _run_loop(
             desk=desk,
             opened=opened,
         )
-        if not options.dry_run:  # which writes nothing
+        attendants: list[Attendant] = []
+        if not options.dry_run:  # which writes nothing, and listens to nobody
+            changes = ChangeOver(
+                stations,
+                drafts,
+                state_dir=config.state_dir,
+                build=build,
+                take_commands=outbox.take_changes,
+                clock=time.monotonic_ns,
+                on_news=news.set,
+            )
             learners.append(Learner(stations, drafts))
+            attendants = [changes, *learners]
             opened.callback(learners[0].close)
+            opened.callback(changes.close)
         runtime = Runtime(
             stations,
             outbox,
@@ -254,7 +274,7 @@ def _run_loop(
             max_frames=options.max_frames,
             on_message=None if options.json else _print_message,
             desk=desk,
-            attendants=learners,
+            attendants=attendants,
         )
         _announce(config, pipelines, is_dry=options.dry_run)
         runtime.run(stop)

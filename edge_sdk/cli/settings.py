@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.errors import ConfigError
@@ -18,14 +19,22 @@ _PATH_OPTIONS = {"bundle": "bundle", "state": "state_dir"}
 _ENGINE_OPTIONS = {"engine": "name", "device": "device", "precision": "precision"}
 
 
-def resolve_settings(options: argparse.Namespace) -> DeviceConfig:
+def resolve_settings(options: argparse.Namespace, *, keeps_changes: bool = False) -> DeviceConfig:
     """The device file, or the defaults, with what the command line says on top.
 
     ``--camera`` without a device file is a source; beside one it may also be the name of one of
     its cameras, and then only that camera is used.
 
+    A camera's reference set is the one that it was changed to, if it was.
+
+    Args:
+        options: of the command.
+        keeps_changes: also where ``--references`` is given: a service is always started with the
+            same words, and must come back with the set that the line was changed to.
+
     Raises:
         ConfigError: the file or an option is wrong.
+        InputError: the note of a change cannot be read.
     """
     from edge_sdk.config import default_config, load_config, override_config
 
@@ -48,7 +57,24 @@ def resolve_settings(options: argparse.Namespace) -> DeviceConfig:
             changes["engine", key] = given[name]
     if "mqtt" in given:
         changes.update(_broker(given["mqtt"]))
-    return override_config(config, changes)
+    resolved = override_config(config, changes)
+    return resolved if "references" in given and not keeps_changes else _with_sets_in_use(resolved)
+
+
+def _with_sets_in_use(config: DeviceConfig) -> DeviceConfig:
+    from edge_sdk.active_set import ActiveSet
+
+    cameras = []
+    for camera in config.cameras:
+        name = ActiveSet(config.state_dir, camera.name).name(camera.reference_set)
+        if name != camera.reference_set:
+            print(
+                f"{camera.name}: reference set {name}, as it was changed to; the settings say "
+                f"{camera.reference_set}",
+                file=sys.stderr,
+            )
+        cameras.append(camera.model_copy(update={"reference_set": name}))
+    return config.model_copy(update={"cameras": tuple(cameras)})
 
 
 def _override_camera(camera: dict[str, Any], given: dict[str, Any]) -> None:

@@ -62,6 +62,20 @@ def build_pipelines(model: Model, config: DeviceConfig) -> dict[str, Pipeline]:
     }
 
 
+def build_changed_pipeline(
+    model: Model, config: DeviceConfig, camera_name: str, reference_set: str
+) -> Pipeline:
+    """A pipeline with another of the camera's sets.
+
+    Raises:
+        InputError: there is no such set, or it does not fit the crop and regions.
+        EngineError: the graph failed.
+    """
+    (camera,) = (camera for camera in config.cameras if camera.name == camera_name)
+    references = ReferenceStore(config.state_dir, camera.name).load(reference_set)
+    return build_pipeline(model, camera, references, TokenCache(config.state_dir))
+
+
 def load_references(
     model: Model, camera: CameraConfig, store: ReferenceStore
 ) -> ReferenceSet | None:

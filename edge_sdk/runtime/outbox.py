@@ -9,6 +9,8 @@ from queue import Empty
 
 from edge_sdk._version import __version__
 from edge_sdk.alerting.broker import BrokerSettings
+from edge_sdk.alerting.changeover import REFERENCES_COMMAND
+from edge_sdk.alerting.commands import Command
 from edge_sdk.alerting.entries import Entry
 from edge_sdk.alerting.forwarder import Forwarder, ForwarderSettings
 from edge_sdk.alerting.identity import time_quality
@@ -70,6 +72,7 @@ class DurableOutbox:
         mqtt, spool = config.mqtt, config.spool
         settings = broker_settings(config)
         self._bundle_id = bundle_id
+        self._changes: list[Command] = []
         self._is_enabled = mqtt.enabled
         self._spool = Spool.open(
             config.state_dir / "spool",
@@ -126,8 +129,15 @@ class DurableOutbox:
                 triggers.append(
                     TriggerCommand(payload=command.payload, received_ns=command.received_ns)
                 )
+            elif command.name == REFERENCES_COMMAND:
+                self._changes.append(command)
             else:
                 _LOGGER.warning("command %s: not understood by this version", command.name)
+
+    def take_changes(self) -> list[Command]:
+        """Commands ``cmd/references`` that came before the last ``take_triggers``."""
+        changes, self._changes = self._changes, []
+        return changes
 
     def report(self, cameras: Mapping[str, CameraStatus]) -> None:
         """Make the retained state say this; counted by the thread that stores, then published.
@@ -204,6 +214,10 @@ class DryOutbox:
         return [], []
 
     def take_triggers(self) -> list[TriggerCommand]:
+        """None: nobody is listened to."""
+        return []
+
+    def take_changes(self) -> list[Command]:
         """None: nobody is listened to."""
         return []
 

@@ -13,6 +13,7 @@ from edge_sdk.config import CameraConfig
 from edge_sdk.outputs.line import OutputLine
 from edge_sdk.pipeline import Pipeline
 from edge_sdk.records import Decision, Frame, MessageDraft, MessageKind, Reason, Verdict
+from edge_sdk.runtime.change import Change
 from edge_sdk.runtime.dispatch import Dispatch, Dispatcher
 from edge_sdk.runtime.feed import FrameFeed
 from edge_sdk.runtime.lines import LineWatch
@@ -73,6 +74,7 @@ class Station:
         self._is_said_blind = False
         self._blindness: MessageDraft | None = None
         """What a triggered camera opened when it went blind."""
+        self._change = Change()
 
     @property
     def pipeline(self) -> Pipeline:
@@ -100,6 +102,8 @@ class Station:
         Of a part it is its deadline; of a camera that is watched, when its last verdict gets as
         old as a frame may be.
         """
+        if self._change.is_pending:
+            return None
         if self._is_continuous:
             age_ns = int(self.camera.faults.max_frame_age_seconds * 1e9)
             return self._served_ns + age_ns if self.feed.has_frame else None
@@ -165,6 +169,50 @@ class Station:
             dispatches.append(self._answer(self._triggers.pop(), fault))
         return dispatches
 
+    def begin_change(self, name: str, received_ns: int) -> list[Dispatch]:
+        """Judge nothing more by the set in use: what comes from now on belongs to another one.
+
+        A part that came before gets its verdict where its picture is there; else a ``fault``.
+
+        Args:
+            name: of the other set.
+            received_ns: when the change was asked for, monotonic.
+        """
+        dispatches = []
+        if not self._is_continuous:
+            self._find_part()
+            if self._has_part and self._triggers.first.received_ns < received_ns:
+                is_late = self._part is not None and self._part.monotonic_ns > received_ns
+                dispatches = [] if is_late else self._inspect_part()
+        self._change.begin(name, received_ns)
+        self.last_decision = self._pipeline.decider.fault(
+            Reason.CHANGEOVER, f"changing to reference set {name}"
+        )
+        if self._is_continuous and self.output is not None:
+            self.output.hold(self.last_decision, is_good=False)
+        return dispatches
+
+    def finish_change(self, pipeline: Pipeline) -> list[Dispatch]:
+        """Judge by the other set; what the old one had open is closed."""
+        ended = self.last_decision or self._pipeline.decider.fault(Reason.CHANGEOVER, "changed")
+        dispatches = [
+            self._dispatch(change.kind, change.decision, incident_id=change.incident_id)
+            for change in self.tracker.end(ended)
+        ]
+        self._pipeline = pipeline
+        self._resume()
+        return dispatches
+
+    def refuse_change(self) -> None:
+        """Go on with the old set; parts that came meanwhile were meant for the other one."""
+        self._change.void(time.monotonic_ns())
+        self._resume()
+
+    def _resume(self) -> None:
+        self._change.is_pending = False
+        if not self._is_continuous:
+            self.last_decision = None  # it waits for a part
+
     def _take(
         self, trigger_id: str, part_id: str, received_ns: int, ticket: Ticket | None = None
     ) -> Trigger:
@@ -181,7 +229,7 @@ class Station:
 
     def _inspect_frame(self) -> list[Dispatch]:
         frame = self.feed.take()
-        if frame is None:
+        if frame is None or self._change.concerns(frame.monotonic_ns):
             return []
         self._is_said_blind = False
         decision = self._pipeline.inspect(frame)
@@ -258,6 +306,8 @@ class Station:
     def _why_hopeless(self, trigger: Trigger, now_ns: int) -> tuple[Reason, str] | None:
         """Why a trigger can get no verdict any more; None while it can."""
         error = self.feed.error
+        if self._change.concerns(trigger.received_ns):
+            return Reason.CHANGEOVER, self._change.detail
         if now_ns >= trigger.deadline_ns:
             return Reason.TIMEOUT, f"deadline missed: {error or 'no frame was judged in time'}"
         if self.feed.is_drained:

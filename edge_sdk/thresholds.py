@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from edge_sdk.config import CameraConfig
 from edge_sdk.errors import InputError
@@ -89,6 +90,29 @@ def fitted_threshold(
         threshold = fit_threshold(scorer, features, views)
         save_threshold(references, key, threshold)
     return threshold
+
+
+def known_threshold(
+    model: Model, camera: CameraConfig, references: ReferenceSet | None
+) -> Threshold | None:
+    """The threshold that is in use, as far as it is known without fitting one.
+
+    Returns:
+        None where the next start will fit one.
+
+    Raises:
+        InputError: nothing is enrolled and the bundle has none, or a file is not readable.
+    """
+    if camera.threshold_override is not None:
+        return given_threshold(camera.threshold_override)
+    if references is None:
+        return bundle_threshold(model, camera)
+    # Without a plan: one that is wanted but not begun is not begun by asking.
+    begun = find_run_in(model, camera.model_copy(update={"run_in": None}), references)
+    if begun is not None and begun.standing.threshold is not None:
+        return begun.standing.threshold
+    fitted = load_threshold(references, _way_of_scoring(THRESHOLD_METHOD, model, camera))
+    return replace(fitted, provisional=True) if begun is not None and fitted else fitted
 
 
 def find_run_in(model: Model, camera: CameraConfig, references: ReferenceSet) -> RunIn | None:

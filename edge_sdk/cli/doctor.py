@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_common_arguments(
         parser, "config", "bundle", "state", "engine", "device", "precision", "json", "verbose"
     )
+    add_common_arguments(parser, "allow-untrained")
     return run_command(parser, _run, arguments)
 
 
@@ -46,6 +47,7 @@ def _run(options: argparse.Namespace) -> int:
         lambda: resolve_settings(options),
         bundle=options.bundle,
         enroll=lambda camera: _enroll_command(options, camera),
+        allow_untrained=options.allow_untrained,
     )
     findings = []
     for finding in examination.findings():

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_sdk.doctor.findings import Finding, fail, ok, warn
-from edge_sdk.errors import CaptureError, ConfigError, EdgeError, LineError
+from edge_sdk.errors import CaptureError, ConfigError, EdgeError, InputError, LineError
 
 if TYPE_CHECKING:
     from edge_sdk.config import CameraConfig, DeviceConfig
     from edge_sdk.model import Model
+    from edge_sdk.references import ReferenceSet
 
 
 def check_camera(
@@ -79,40 +80,55 @@ def check_references(
         enroll: the command that shows this camera good parts.
     """
     from edge_sdk.config.source import is_camera_source  # noqa: PLC0415 - as above
-    from edge_sdk.references import ReferenceStore, load_thresholds  # noqa: PLC0415 - as above
+    from edge_sdk.references import ReferenceStore  # noqa: PLC0415 - as above
     from edge_sdk.runtime.compose import load_references  # noqa: PLC0415 - as above
+    from edge_sdk.thresholds import known_threshold  # noqa: PLC0415 - as above
 
     name = f"references {camera.name}"
     store = ReferenceStore(config.state_dir, camera.name)
     if model is None:
-        references = store.load(camera.reference_set)
+        references: ReferenceSet | None = store.load(camera.reference_set)
     else:
-        found = load_references(model, camera, store)
-        if found is None:
-            yield ok(name, "this bundle needs none")
+        references = load_references(model, camera, store)
+    said = "none, nor does this bundle need any"
+    if references is not None:
+        said = f"{references.label}, {len(references.pictures)} pictures"
+        sizes = {picture.pixels.shape[:2] for picture in references.pictures}
+        is_fixed = camera.crop or camera.regions or is_camera_source(camera.source)
+        if size is not None and is_fixed and sizes != {size}:
+            shown = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
+            yield fail(
+                name,
+                f"{said} of {shown}, but the camera gives {size[1]}x{size[0]}: all would be faults",
+                f"enrol again with this camera: {enroll}",
+                exit_code=InputError.exit_code,
+            )
             return
-        references = found
-    said = f"{references.label}, {len(references.pictures)} pictures"
-    sizes = {picture.pixels.shape[:2] for picture in references.pictures}
-    is_fixed = camera.crop or camera.regions or is_camera_source(camera.source)
-    if size is not None and is_fixed and sizes != {size}:
-        shown = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
-        yield fail(
-            name,
-            f"{said} of {shown}, but the camera gives {size[1]}x{size[0]}: all would be faults",
-            f"enrol again with this camera: {enroll}",
-            exit_code=11,
-        )
-        return
-    thresholds = load_thresholds(references)
-    if any(threshold.provisional for threshold in thresholds):
+    threshold = None if model is None else known_threshold(model, camera, references)
+    if threshold is not None and threshold.provisional:
         yield warn(
             name,
-            f"{said}; threshold provisional",
-            f"expect false alarms; show it 20 good parts or more: {enroll} --count 20",
+            f"{said}; the threshold, of {threshold.pictures} pictures, is provisional: expect "
+            "false alarms",
+            _learn(references, enroll),
         )
     else:
         yield ok(name, said)
+
+
+def _learn(references: ReferenceSet | None, enroll: str) -> str:
+    """How a provisional threshold becomes one that promises something."""
+    from edge_sdk.run_in.folder import find_run_ins  # noqa: PLC0415 - as above
+
+    if references is None:
+        return f"{enroll}, then let it learn from good parts: edge-run --run-in 100"
+    waiting = [len(run_in.standing.waiting) for run_in in find_run_ins(references.folder)]
+    if waiting and waiting[-1]:
+        return (
+            f"say of {waiting[-1]} odd parts whether they are good: edge-enroll review, with the "
+            "same --config, --camera and --state"
+        )
+    return "let it learn from good parts: edge-run --run-in 100, with the same options"
 
 
 def check_lines(camera: CameraConfig) -> Iterator[Finding]:

@@ -42,6 +42,7 @@ class Examination:
         settle: gives the settings the commands would run with; may raise ``ConfigError``.
         bundle: the bundle to check where the settings cannot be read; None: the built-in one.
         enroll: a camera's name to the command that shows it good parts.
+        allow_untrained: whether the commands would be told to take random numbers, too.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class Examination:
         *,
         bundle: Path | None,
         enroll: Callable[[str], str],
+        allow_untrained: bool = False,
     ) -> None:
         self._settle = settle
         self._bundle_path = bundle
         self._enroll = enroll
+        self._allow_untrained = allow_untrained
         self._config: DeviceConfig | None = None
         self._bundle: Bundle | None = None
         self._model: Model | None = None
@@ -113,7 +116,7 @@ class Examination:
         reader = importlib.import_module("edge_sdk.bundle.reader")
         path = self._bundle_path if self._config is None else self._config.bundle_path
         self._bundle = reader.open_bundle(path)
-        yield from check_bundle(self._bundle)
+        yield from check_bundle(self._bundle, allow_untrained=self._allow_untrained)
 
     def _check_graph(self) -> Iterator[Finding]:
         if self._bundle is None:

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from edge_sdk.doctor.findings import Finding, fail, ok, warn
-from edge_sdk.errors import ConfigError, EngineError, PublishError
+from edge_sdk.errors import BundleError, ConfigError, EngineError, PublishError
 
 if TYPE_CHECKING:
     from edge_sdk.alerting.mqtt import Version
@@ -62,10 +62,18 @@ def _version(name: str) -> str:
         return str(getattr(importlib.import_module(name), "__version__", "of another package"))
 
 
-def check_bundle(bundle: Bundle) -> Iterator[Finding]:
+def check_bundle(bundle: Bundle, *, allow_untrained: bool) -> Iterator[Finding]:
     """What is said of an opened bundle, whose digests are right."""
     manifest = bundle.manifest
     said = f"{bundle.location}: {manifest.model.backbone}, {manifest.bundle_id[:19]}"
+    if manifest.model.random_weights:
+        said = f"{said}: random numbers, which judge nothing"
+        fix = "export one with trained weights; --allow-untrained is for tests and timing"
+        if allow_untrained:
+            yield warn("bundle", said, fix)
+        else:
+            yield fail("bundle", said, fix, exit_code=BundleError.exit_code)
+        return
     if manifest.commercial_use == "yes":
         yield ok("bundle", said)
     else:

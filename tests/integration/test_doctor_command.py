@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundle_samples import read_document
 from commands import (
     CLIP,
     INSTALLED,
@@ -206,6 +207,42 @@ def test_a_damaged_bundle_is_told_from_one_for_another_runtime(box: Box) -> None
     found = diagnose(box, "--bundle", "bundle", "--camera", "dir:good", code=5)
     assert {"bundle", "references cam1"} <= failed(found)
     assert found["self-test"]["status"] == "warn"
+
+
+def test_a_bundle_of_random_numbers_is_no_bundle_to_judge_with(box: Box) -> None:
+    model = {**read_document(box.folder / "bundle")["model"], "random_weights": True}
+    make_bundle(box.folder / "random", model=model)
+    for words, status, code in (([], "fail", 4), (["--allow-untrained"], "warn", 11)):
+        found = diagnose(box, "--bundle", "random", "--camera", "dir:good", *words, code=code)
+        assert found["bundle"]["status"] == status
+        assert "random numbers" in found["bundle"]["detail"]
+
+
+def test_a_threshold_is_provisional_until_it_is_learned_or_given(
+    box: Box, broker: Mosquitto
+) -> None:
+    run_in = {"parts": 20, "false_alarms_per_100": 5}
+    config = device_file(box, broker.port, camera={"run_in": run_in})
+    box.run("enroll", "--config", config).expect(0)
+    line = write_pictures(box.folder / "line", [good_part(seed) for seed in range(100, 130)])
+    for max_frames, fix in ((10, "edge-run --run-in"), (20, "edge-enroll review")):
+        learning = device_file(
+            box, broker.port,
+            camera={
+                "source": line,
+                "run_in": run_in,
+                "trigger": {"mode": "interval", "interval_seconds": 0.05},
+            },
+        )  # fmt: skip
+        box.run("run", "--config", learning, "--max-frames", max_frames).expect(0)
+        found = diagnose(box, "--config", config, code=0)
+        assert fix in found["references cam1"]["fix"]
+    waiting = box.run("enroll", "review", "--config", config, "--json").expect(0).answer["waiting"]
+    numbers = ",".join(str(part["number"]) for part in waiting)
+    box.run("enroll", "review", "--config", config, "--accept", numbers).expect(0)
+    assert diagnose(box, "--config", config, code=0)["references cam1"]["status"] == "ok"
+    given = device_file(box, broker.port, camera={"threshold_override": 0.5})
+    assert diagnose(box, "--config", given, code=0)["references cam1"]["status"] == "ok"
 
 
 def test_references_of_another_size_than_the_camera_gives_are_found(

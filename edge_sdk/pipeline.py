@@ -12,6 +12,7 @@ from edge_sdk.config import CameraConfig
 from edge_sdk.config.source import is_camera_source
 from edge_sdk.decision import Decider, FaultLimits, fit_fault_limits
 from edge_sdk.errors import ConfigError, EngineError, InputError
+from edge_sdk.imaging import decode_image
 from edge_sdk.model import Model
 from edge_sdk.preprocess import Preprocessor, mean_brightness
 from edge_sdk.protocols import Encoder, ReferenceScorer
@@ -204,7 +205,7 @@ def build_pipeline(
         scorer=scorer,
         decider=Decider(
             threshold,
-            limits=fit_fault_limits(limits, originals),
+            limits=fit_fault_limits(limits, originals or _golden_pictures(model)),
             critical_margin=camera.severity.critical_margin,
         ),
         bundle_id=model.bundle.manifest.bundle_id,
@@ -238,6 +239,15 @@ def check_places(camera: CameraConfig, frame_size: tuple[int, int]) -> None:
                     f"camera {camera.name}: regions[{index}].polygon[{corner}]: region "
                     f"{region.name!r}: expected a corner {where}, got [{x}, {y}]"
                 )
+
+
+def _golden_pictures(model: Model) -> list[Preprocessed]:
+    """The bundle's own pictures: where nothing is enrolled, they show how bright the parts are."""
+    preprocess = Preprocessor(model.bundle.manifest.input)
+    return [
+        preprocess(as_frame(decode_image(model.bundle.read(path), name=path)))
+        for path in model.bundle.manifest.golden.frames
+    ]
 
 
 def _fixed_size(camera: CameraConfig, references: Sequence[Frame]) -> tuple[int, int] | None:

@@ -232,7 +232,7 @@ class Threshold:
     value: float
     """A frame scoring above it is anomalous."""
     method: str
-    """How it was found: ``leave_one_out``, ``run_in`` or ``override``."""
+    """How it was found: ``leave_one_out``, ``run_in``, ``override``, or what the bundle says."""
     good_scores: tuple[float, ...]
     """Scores of the good pictures it was fitted on, ascending; empty where it was given."""
     pictures: int

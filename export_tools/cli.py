@@ -1,8 +1,9 @@
-"""``edge-export``: make a bundle out of a backbone."""
+"""``edge-export``: make a bundle out of a backbone, or of a model that anomalib exported."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
 _Item = TypeVar("_Item")
 
 _RECIPE_OPTIONS = ("layers", "size", "kernel", "neighbourhood", "blur_sigma", "reach", "stillness")
+_IMPORT_OPTIONS = ("name", "licence", "commercial_use", "training_data")
+_SHARED_OPTIONS = ("size", "kernel")
+"""Of the two groups of options above, those that both ways of making a bundle take."""
 _EXAMPLES = """examples:
   edge-export --backbone efficientnet-lite0 --out bundle
   edge-export --backbone efficientnet-lite1 --size 320 --layers 2,3,5 --out bundle
   edge-export --backbone efficientnet-lite0 --pictures parts --out bundle
+  edge-export --from-anomalib weights/onnx/model.onnx --pictures parts --out bundle
 """
 
 
@@ -48,13 +53,21 @@ def main(arguments: Sequence[str] | None = None, *, graph_maker: GraphMaker | No
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edge-export",
-        description="Export a backbone as a bundle: prove on real pictures that the graph says "
-        "what the torch model says, and pack it with golden answers for the device's self-test.",
+        description="Export a backbone, or wrap a model that anomalib exported, as a bundle: prove "
+        "on real pictures that the graph says what the original says, and pack it with golden "
+        "answers for the device's self-test.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--backbone", required=True, choices=tuple(RECIPES), help="what to export")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--backbone", choices=tuple(RECIPES), help="what to export")
+    source.add_argument(
+        "--from-anomalib",
+        type=Path,
+        metavar="MODEL",
+        help="an .onnx or .xml that anomalib 2.x exported; its weights lie beside it",
+    )
     parser.add_argument(
         "--out", required=True, type=Path, metavar="FOLDER", help="where the bundle is written"
     )
@@ -81,8 +94,28 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe.add_argument(
         "--stillness", type=float, metavar="DISTANCE", help="below it nothing is taken to move"
     )
+    imported = parser.add_argument_group(
+        "anomalib", "what such a file does not say; of the recipe it takes --size and --kernel"
+    )
+    imported.add_argument("--name", type=_name, help="of the model (default: the file's)")
+    imported.add_argument("--licence", type=_line, help="of the weights (default: unknown)")
+    imported.add_argument("--commercial-use", choices=("yes", "no", "unknown"))
+    imported.add_argument("--training-data", type=_line, metavar="TEXT", help="where it came from")
     add_common_arguments(parser, "json", "verbose")
+    parser.set_defaults(refuse=parser.error)
     return parser
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,80}", text):
+        raise ValueError(text)
+    return text
+
+
+def _line(text: str) -> str:
+    if not text.isprintable() or len(text) > 2000:
+        raise ValueError(text)
+    return text
 
 
 def _layers(text: str) -> tuple[int, ...]:
@@ -106,21 +139,58 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
 
 
 def _run(options: argparse.Namespace, graph_maker: GraphMaker | None) -> None:
-    recipe = recipe_of(options)
-    from export_tools.package import export_bundle, make_graph
-
-    exported = export_bundle(
-        recipe,
-        options.out,
-        pictures=options.pictures,
-        # With --json the one object is all there is on standard output.
-        listener=_Terminal(table=sys.stderr if options.json else sys.stdout),
-        graph_maker=graph_maker or make_graph,
-    )
+    # With --json the one object is all there is on standard output.
+    listener = _Terminal(table=sys.stderr if options.json else sys.stdout)
+    if options.from_anomalib is not None:
+        exported = _import(options, listener)
+    else:
+        exported = _export(options, listener, graph_maker)
     if options.json:
         print_json(_answer(options.out, exported))
     else:
         _print_summary(options.out, exported)
+
+
+def _export(
+    options: argparse.Namespace, listener: _Terminal, graph_maker: GraphMaker | None
+) -> Exported:
+    _refuse_others(options, _IMPORT_OPTIONS, "--from-anomalib")
+    recipe = recipe_of(options)
+    from export_tools.package import export_bundle, make_graph
+
+    return export_bundle(
+        recipe,
+        options.out,
+        pictures=options.pictures,
+        listener=listener,
+        graph_maker=graph_maker or make_graph,
+    )
+
+
+def _import(options: argparse.Namespace, listener: _Terminal) -> Exported:
+    others = [name for name in _RECIPE_OPTIONS if name not in _SHARED_OPTIONS]
+    _refuse_others(options, others, "--backbone")
+    from export_tools.anomalib.importer import import_bundle
+    from export_tools.anomalib.words import ImportOptions
+
+    said = {name: getattr(options, name) for name in (*_IMPORT_OPTIONS, *_SHARED_OPTIONS)}
+    stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", options.from_anomalib.stem).strip("-._+")[:80]
+    return import_bundle(
+        options.from_anomalib,
+        options.out,
+        ImportOptions(
+            **{"name": stem or "model"}
+            | {name: value for name, value in said.items() if value is not None}
+        ),
+        pictures=options.pictures,
+        listener=listener,
+    )
+
+
+def _refuse_others(options: argparse.Namespace, names: Sequence[str], belongs: str) -> None:
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) is not None]
+    if given:
+        options.refuse(f"{', '.join(given)}: expected only beside {belongs}")
 
 
 class _Terminal:
@@ -158,6 +228,7 @@ def _answer(out: Path, exported: Exported) -> dict[str, Any]:
         "commercial_use": manifest.commercial_use,
         "training_data": manifest.training_data,
         "parity": [{"compared": row.compared, **asdict(row)} for row in findings.rows],
+        "anomalib": (manifest.model_extra or {}).get("x_anomalib"),
         "threshold_compared_at": findings.threshold,
         "self_test": {name: asdict(report) for name, report in exported.self_tests.items()},
         "seconds": dict(exported.seconds),
@@ -168,20 +239,23 @@ def _print_summary(out: Path, exported: Exported) -> None:
     manifest = exported.manifest
     height, width = manifest.input.size
     layers = ", ".join(map(str, manifest.model.layers))
-    trained = ", ".join(manifest.model.trained_branches) or "no adapter, weights as published"
+    tokens = f", layers {layers}" if layers else ", from picture to map"
+    usual = "no adapter, weights as published" if layers else "where it was exported"
+    trained = ", ".join(manifest.model.trained_branches) or usual
     print(
         f"\n{out}: {exported.size_bytes / 1e6:.2f} MB in {len(manifest.files)} files, "
         f"{sum(exported.seconds.values()):.0f} s\n"
         f"id            {manifest.bundle_id}\n"
-        f"model         {manifest.model.backbone}, layers {layers}, {width} x {height}\n"
+        f"model         {manifest.model.backbone}{tokens}, {width} x {height}\n"
         f"trained       {trained}\n"
         f"training data {manifest.training_data}\n"
         f"licence       {manifest.licence}, commercial use: {manifest.commercial_use}"
     )
     for name, found in exported.self_tests.items():
         print(
-            f"self-test     {name}: {found.frames} frames, largest difference of tokens "
-            f"{found.tokens:.1e}, maps {found.map:.1e}, scores {found.score:.1e}"
+            f"self-test     {name}: {found.frames} frames, largest difference of "
+            + (f"tokens {found.tokens:.1e}, " if layers else "")
+            + f"maps {found.map:.1e}, scores {found.score:.1e}"
         )
 
 

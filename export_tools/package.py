@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -115,7 +115,7 @@ def export_bundle(
     """
     check_destination(destination)
     created = datetime.now(timezone.utc)
-    clock = Clock(listener)
+    clock = StepClock(listener)
     with clock.step("weights", f"loading {recipe.weights.requirement}"):
         model = EfficientNetLite(VARIANTS[recipe.backbone], recipe.layers)
         load_imagenet_weights(model, load_weights(recipe.weights))
@@ -138,7 +138,7 @@ def export_bundle(
         **answers.files,
     }
     with clock.step("proof", "testing the bundle as a device does"):
-        self_tests = _prove(draft, files, created)
+        self_tests = prove(draft, files, created, engines=installed_engines())
     report = write_report(
         created=created,
         pictures=compared.source,
@@ -176,7 +176,7 @@ def check_destination(destination: Path) -> None:
             ) from error
 
 
-class Clock:
+class StepClock:
     """Tells the listener what begins, and keeps how long it took."""
 
     def __init__(self, listener: Listener) -> None:
@@ -185,7 +185,7 @@ class Clock:
 
     @contextmanager
     def step(self, name: str, text: str) -> Iterator[None]:
-        """Time what is inside."""
+        """Time what happens inside; ``text`` is what the listener is told."""
         self._listener.stage(text)
         start = time.perf_counter()
         yield
@@ -213,16 +213,22 @@ def _draft(
     )
 
 
-def _prove(
-    draft: ManifestDraft, files: Mapping[str, bytes], created: datetime
+def prove(
+    draft: ManifestDraft, files: Mapping[str, bytes], created: datetime, *, engines: Sequence[str]
 ) -> dict[str, SelfTestReport]:
-    """Write the bundle aside, open and load it as a device does, and run its self-test."""
+    """Write the bundle aside, open and load it as a device does, and run its self-test.
+
+    Returns:
+        Engine -> differences from the golden arrays on this machine.
+
+    Raises:
+        SelfTestError: it does not give its own golden answers.
+    """
     with tempfile.TemporaryDirectory() as folder:
         write_bundle(Path(folder) / "bundle", draft, files, created)
         bundle = open_bundle(Path(folder) / "bundle")
         return {
-            name: run_self_test(load_model(bundle, EngineConfig(name=name)))
-            for name in installed_engines()
+            name: run_self_test(load_model(bundle, EngineConfig(name=name))) for name in engines
         }
 
 

@@ -37,10 +37,11 @@ class ModelSpec(Record):
     weights_sha256: Sha256
     trained_branches: tuple[Name, ...]
     """Adapters that were trained: ``textual``, ``visual``, ``prompt_query``. Empty: none was."""
-    streams: Annotated[tuple[Name, ...], Field(min_length=1)]
-    """``vv`` and ``ori`` of a ViT, ``conv`` of a CNN."""
-    layers: Annotated[tuple[Count, ...], Field(min_length=1)]
-    dims: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    streams: tuple[Name, ...]
+    """``vv`` and ``ori`` of a ViT, ``conv`` of a CNN. Empty, as the two below, where the bundle has
+    no encoder but a graph from picture to map."""
+    layers: tuple[Count, ...]
+    dims: tuple[Annotated[int, Field(ge=1)], ...]
     """Length of a token, one for each of ``layers``."""
     patch_size_px: Annotated[int, Field(ge=1)] | None = None
     """Side of a ViT's patch; None for a CNN, whose grids are with its outputs."""
@@ -63,7 +64,11 @@ class ResizeSpec(Record):
 
 
 class InputSpec(Record):
-    """What the encoder takes. Normalisation, ``(pixel / 255 - mean) / std``, is in the graph."""
+    """What the encoder takes. Normalisation, ``(pixel / 255 - mean) / std``, is in the graph.
+
+    A graph of role ``end_to_end`` may do more to its picture; mean and std are then those of what
+    it is given.
+    """
 
     size: tuple[Side, Side]
     """(height, width) in pixels."""

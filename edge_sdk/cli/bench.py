@@ -146,7 +146,9 @@ def _pipeline(
     config = override_config(default_config(), changes)
     model = load_model(open_bundle(options.bundle), config.engine)
     camera = config.cameras[0]
-    references = ReferenceStore(state, camera.name).save("default", frames, source="benchmark")
+    references = None
+    if model.needs_references or model.bundle.manifest.threshold.value is None:
+        references = ReferenceStore(state, camera.name).save("default", frames, source="benchmark")
     return build_pipeline(model, camera, references, TokenCache(state))
 
 

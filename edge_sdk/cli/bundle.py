@@ -217,13 +217,16 @@ def _facts(manifest: BundleManifest) -> list[tuple[str, str]]:
     resize = picture.resize
     antialias = " with antialiasing" if resize.antialias else ""
     cut = manifest.threshold
-    layers = ", ".join(map(str, model.layers))
+    tokens = "from picture to map by itself, needs no references"
+    if model.layers:
+        layers = ", ".join(map(str, model.layers))
+        tokens = f"{' and '.join(model.streams)} tokens of layers {layers}"
     return [
         ("id", manifest.bundle_id),
         ("created", f"{manifest.created:%Y-%m-%d %H:%M} UTC"),
         ("format", f"{manifest.format_version}, for edge_sdk {manifest.requires_runtime} or newer"),
         ("signature", _signature(manifest)),
-        ("model", f"{model.backbone}, {' and '.join(model.streams)} tokens of layers {layers}"),
+        ("model", f"{model.backbone}, {tokens}"),
         ("weights", f"{model.weights_source} (sha256 {model.weights_sha256[:12]}...)"),
         ("trained", ", ".join(model.trained_branches) or "no adapter"),
         ("training data", manifest.training_data),

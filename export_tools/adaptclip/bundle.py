@@ -39,7 +39,7 @@ from export_tools.faithful import (
     open_engines,
 )
 from export_tools.golden import as_npy, png_files
-from export_tools.package import NOTICE_PATH, Clock, Exported, check_destination
+from export_tools.package import NOTICE_PATH, Exported, StepClock, check_destination
 from export_tools.parity import (
     HEADER,
     ScoredMap,
@@ -86,7 +86,7 @@ def export_adaptclip(
     """
     check_destination(destination)
     created = datetime.now(timezone.utc)
-    clock = Clock(listener)
+    clock = StepClock(listener)
     with clock.step("graph", "exporting the encoder and the heads"):
         graphs = _graphs(parts, with_normalised=with_normalised)
         specs = graph_specs(parts, with_normalised=with_normalised)

@@ -105,7 +105,7 @@ def output(**values: object) -> Change:
         (lambda d: d.update(created="2026-11-20 12:00"), "created: "),
         (lambda d: d.update(extractor_id="abc"), "extractor_id: String should match"),
         (lambda d: d["model"].update(dims=[6, 6]), "model: dims: expected 1, one a layer"),
-        (lambda d: d["model"].update(streams=[]), "model.streams: Tuple should have at least 1"),
+        (lambda d: d["model"].update(streams=[]), "is not among model.streams"),
         (lambda d: d["input"].update(size=[0, 32]), "input.size.0: .* to 16, got '0'"),
         (lambda d: d["input"].update(size=[32, 10**9]), "input.size.1: .* to 4096"),
         (lambda d: d["input"].update(size=[32]), "input.size.1: Field required"),

@@ -195,11 +195,13 @@ def _print_table(answer: dict[str, Any]) -> None:
         margin = "-" if row["margin"] is None else f"{100 * row['margin']:+.0f} %"
         print(f"{_name(row):{wide}}  {row['verdict']:9}  {score:>7}  {margin:>7}  {_place(row)}")
     state = ", provisional" if answer["provisional"] else ""
+    label, count = answer["references"], answer["reference_pictures"]
+    shown = "no references" if label is None else f"{count} references {label}"
     print(
         f"{len(rows)} pictures: {answer['counts']['normal']} normal, "
         f"{answer['counts']['anomalous']} anomalous, {answer['counts']['fault']} fault; "
         f"threshold {answer['threshold']:.4f} ({answer['method']}{state}), "
-        f"{answer['reference_pictures']} references {answer['references'] or 'needed'}"
+        f"{shown}"
     )
     if any("sheet" in row for row in rows):
         print(f"sheets: {sum(row.get('sheet') is not None for row in rows)} written")

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from edge_sdk.console import Progress, add_common_arguments, print_json, run_command
+from export_tools.adaptclip import command
+from export_tools.clip.presets import PRESETS
 from export_tools.recipe import RECIPES, Recipe
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ _EXAMPLES = """examples:
   edge-export --backbone efficientnet-lite1 --size 320 --layers 2,3,5 --out bundle
   edge-export --backbone efficientnet-lite0 --pictures parts --out bundle
   edge-export --from-anomalib weights/onnx/model.onnx --pictures parts --out bundle
+  edge-export --clip ViT-L-14-336 --adapters epoch_15.pth --out bundle
 """
 
 
@@ -68,6 +71,11 @@ def _build_parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="an .onnx or .xml that anomalib 2.x exported; its weights lie beside it",
     )
+    source.add_argument(
+        "--clip",
+        metavar="TOWER",
+        help=f"AdaptCLIP on {', '.join(PRESETS)}, a folder or file, or owner/name of the hub",
+    )
     parser.add_argument(
         "--out", required=True, type=Path, metavar="FOLDER", help="where the bundle is written"
     )
@@ -94,10 +102,12 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe.add_argument(
         "--stillness", type=float, metavar="DISTANCE", help="below it nothing is taken to move"
     )
+    command.add_arguments(parser)
     imported = parser.add_argument_group(
-        "anomalib", "what such a file does not say; of the recipe it takes --size and --kernel"
+        "anomalib and AdaptCLIP",
+        "what files of others do not say; of the recipe --from-anomalib takes --size and --kernel",
     )
-    imported.add_argument("--name", type=_name, help="of the model (default: the file's)")
+    imported.add_argument("--name", type=_name, help="of an imported model (default: the file's)")
     imported.add_argument("--licence", type=_line, help="of the weights (default: unknown)")
     imported.add_argument("--commercial-use", choices=("yes", "no", "unknown"))
     imported.add_argument("--training-data", type=_line, metavar="TEXT", help="where it came from")
@@ -143,6 +153,10 @@ def _run(options: argparse.Namespace, graph_maker: GraphMaker | None) -> None:
     listener = _Terminal(table=sys.stderr if options.json else sys.stdout)
     if options.from_anomalib is not None:
         exported = _import(options, listener)
+    elif options.clip is not None:
+        others = [name for name in _RECIPE_OPTIONS if name not in ("size", "layers")]
+        _refuse_others(options, [*others, "name"], "--backbone and --from-anomalib")
+        exported = command.export_clip(options, listener)
     else:
         exported = _export(options, listener, graph_maker)
     if options.json:
@@ -155,6 +169,7 @@ def _export(
     options: argparse.Namespace, listener: _Terminal, graph_maker: GraphMaker | None
 ) -> Exported:
     _refuse_others(options, _IMPORT_OPTIONS, "--from-anomalib")
+    _refuse_others(options, command.OPTIONS, "--clip")
     recipe = recipe_of(options)
     from export_tools.package import export_bundle, make_graph
 
@@ -169,7 +184,7 @@ def _export(
 
 def _import(options: argparse.Namespace, listener: _Terminal) -> Exported:
     others = [name for name in _RECIPE_OPTIONS if name not in _SHARED_OPTIONS]
-    _refuse_others(options, others, "--backbone")
+    _refuse_others(options, [*others, *command.OPTIONS], "--backbone or --clip")
     from export_tools.anomalib.importer import import_bundle
     from export_tools.anomalib.words import ImportOptions
 

@@ -45,7 +45,7 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> tuple[dict[str, Te
             value that is not finite.
     """
     digest = file_sha256(path)
-    if sha256 is not None and digest != sha256:
+    if sha256 is not None and digest != sha256.lower():
         raise InputError(f"{path}: expected sha256 {sha256}, got {digest}: fetch it again")
     tensors = dict(_flat(_load(path), str(path)))
     for name, value in tensors.items():

@@ -20,6 +20,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 _KNOWN_VISION = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"}
 _KNOWN_TEXT = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
+_KNOWN_TEXT |= {"hf_tokenizer_name"}  # the tokenizer.json beside it is what is read
 _IGNORED_MODEL = {"custom_text", "init_logit_scale", "init_logit_bias"}
 
 
@@ -169,7 +170,8 @@ def parse_open_clip(document: Mapping[str, Any], source: str) -> ClipConfig:
 
 
 def _refuse_unknown(document: Mapping[str, Any], known: set[str], source: str) -> None:
-    unknown = sorted(set(document) - known)
+    said = {key for key, value in document.items() if value is not None}
+    unknown = sorted(said - known)
     if unknown:
         raise InputError(
             f"{source}: expected a plain CLIP transformer ({', '.join(sorted(known))}), "

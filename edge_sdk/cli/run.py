@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edge_sdk.errors import SelfTestError
     from edge_sdk.model import Model
     from edge_sdk.pipeline import Pipeline
-    from edge_sdk.records import Decision, Message
+    from edge_sdk.records import Decision
 
 EXIT_ANOMALY = 10
 
@@ -205,6 +205,7 @@ def _run_loop(
     import time
     from contextlib import ExitStack
 
+    from edge_sdk.cli.run_report import announce, print_message, print_summary
     from edge_sdk.runtime.changeover import ChangeOver
     from edge_sdk.runtime.compose import build_changed_pipeline, build_stations
     from edge_sdk.runtime.drafts import DraftMaker
@@ -272,17 +273,17 @@ def _run_loop(
             news=news,
             summaries=summaries,
             max_frames=options.max_frames,
-            on_message=None if options.json else _print_message,
+            on_message=None if options.json else print_message,
             desk=desk,
             attendants=attendants,
         )
-        _announce(config, pipelines, is_dry=options.dry_run)
+        announce(config, pipelines, is_dry=options.dry_run)
         runtime.run(stop)
         summary = runtime.summary()
     if options.json:
         print_json({"cameras": summary, "waiting_messages": waiting[0]})
     else:
-        _print_summary(summary, waiting[0])
+        print_summary(summary, waiting[0])
     return 128 + caught[0] if caught else 0
 
 
@@ -297,56 +298,6 @@ def _stop_on_signals(stop: threading.Event) -> list[int]:
     signal.signal(signal.SIGINT, handle)
     signal.signal(signal.SIGTERM, handle)
     return caught
-
-
-def _announce(config: DeviceConfig, pipelines: Mapping[str, Pipeline], *, is_dry: bool) -> None:
-    from edge_sdk.config.source import shown_source
-
-    goal = "nobody (--dry-run)" if is_dry else f"{config.mqtt.host}:{config.mqtt.port}"
-    for camera in config.cameras:
-        pipeline = pipelines[camera.name]
-        threshold = pipeline.decider.threshold
-        shown = shown_source(camera.source)
-        state = "provisional" if threshold.provisional else threshold.method
-        limit = "none" if threshold.method == "none" else f"{threshold.value:.4f} ({state})"
-        print(
-            f"{camera.name}: watching {shown}, "
-            f"references {pipeline.reference_label or 'none'}, "
-            f"threshold {limit}, alerts to {goal}",
-            file=sys.stderr,
-        )
-
-
-def _print_message(message: Message) -> None:
-    parts = [f"{message.captured_at:%H:%M:%S.%f}"[:-3], message.camera or "-", str(message.kind)]
-    if message.part_id is not None:
-        parts.append(f"part {message.part_id}")
-    if message.verdict is not None:
-        parts.append(str(message.verdict))
-    if message.score is not None and message.threshold is not None:
-        parts.append(f"score {message.score:.3f} threshold {message.threshold:.3f}")
-    if message.frame_id is not None:
-        parts.append(f"frame {message.frame_id}")
-    if message.regions:
-        worst = message.regions[0]
-        parts.append(f"region {worst.width}x{worst.height} at {worst.x},{worst.y}")
-    if message.verdict == "fault":
-        parts.append(f"({message.reason}: {message.detail})")
-    if message.event is not None:
-        parts.append(f"{message.event} {dict(message.data or {})}")
-    print("  ".join(parts), flush=True)
-
-
-def _print_summary(summary: dict[str, Any], waiting: int) -> None:
-    for camera, numbers in summary.items():
-        total = numbers["latency_ms"].get("total", {"p50": 0, "p95": 0})
-        print(
-            f"{camera}: {numbers['inspected']} frames judged, {numbers['dropped']} overtaken, "
-            f"{numbers['verdicts']}, {total['p50']} ms a frame (p95 {total['p95']})",
-            file=sys.stderr,
-        )
-    if waiting:
-        print(f"{waiting} messages wait on the disk for the broker", file=sys.stderr)
 
 
 if __name__ == "__main__":

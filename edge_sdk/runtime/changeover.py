@@ -87,7 +87,16 @@ class ChangeOver:
         self._thread.start()
 
     def attend(self) -> list[Dispatch]:
-        """Begin what was asked for, and finish what is ready."""
+        """Begin what was asked for, and finish what is ready.
+
+        Raises:
+            EdgeError: a defect has ended the thread, so that no change would ever be made.
+        """
+        if not self._thread.is_alive():
+            raise EdgeError(
+                "a defect has ended the thread that changes reference sets; standard error tells "
+                "where"
+            )
         said = []
         for command in self._take_commands():
             said += self._obey(command)

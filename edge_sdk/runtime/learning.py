@@ -132,7 +132,8 @@ class Learner:
         elif stage == "refused":
             data["reason"], severity = standing.refusal, Severity.WARN
         elif stage == "stalled":
-            data["reason"], severity = self._trouble[camera], Severity.WARN
+            reason = self._trouble.get(camera, "a defect has ended its thread")
+            data["reason"], severity = reason, Severity.WARN
         draft = self._drafts.event(f"run_in_{stage}", data, severity=severity, camera=camera)
         return Dispatch(draft=draft)
 
@@ -141,7 +142,7 @@ class Learner:
             return "armed"
         if standing.refusal is not None:
             return "refused"
-        if camera in self._trouble:
+        if camera in self._trouble or not self._thread.is_alive():
             return "stalled"
         return "review" if standing.is_learned else "begun"
 

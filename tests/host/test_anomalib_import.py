@@ -369,7 +369,7 @@ def test_paths_of_the_exporting_machine_do_not_reach_the_bundle(tmp_path: Path) 
         (("--backbone", "efficientnet-lite0", "--licence", "MIT"), "--licence: expected only"),
         (("--from-anomalib", "m.onnx", "--name", "a b"), "--name"),
         (("--from-anomalib", "m.onnx", "--licence", "M\x1bIT"), "--licence"),
-        ((), "one of the arguments --backbone --from-anomalib is required"),
+        ((), "one of the arguments --backbone --from-anomalib --clip is required"),
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_usage(

@@ -5,23 +5,23 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING
 
-from edge_sdk.console import Progress, add_common_arguments, print_json, run_command
+from edge_sdk.console import add_common_arguments, print_json, run_command
 from export_tools.adaptclip import command
 from export_tools.clip.presets import PRESETS
+from export_tools.output import Terminal, answer, print_summary
 from export_tools.recipe import RECIPES, Recipe
 
 if TYPE_CHECKING:
     from export_tools.package import Exported, GraphMaker
 
-_Item = TypeVar("_Item")
-
 _RECIPE_OPTIONS = ("layers", "size", "kernel", "neighbourhood", "blur_sigma", "reach", "stillness")
 _IMPORT_OPTIONS = ("name", "licence", "commercial_use", "training_data")
+_VARIANT_OPTIONS = ("precision", "format", "calibration")
 _SHARED_OPTIONS = ("size", "kernel")
 """Of the two groups of options above, those that both ways of making a bundle take."""
 _EXAMPLES = """examples:
@@ -86,6 +86,19 @@ def _build_parser() -> argparse.ArgumentParser:
         help="real pictures to compare on, the first four by name known-good "
         "(default: the clip that comes along)",
     )
+    parser.add_argument(
+        "--precision",
+        type=_precisions,
+        metavar="P,...",
+        help="fp32 (default), fp16, int8: each is proven on real pictures or left out",
+    )
+    parser.add_argument("--format", type=_formats, metavar="F,...", help="onnx (default), openvino")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FOLDER",
+        help="pictures that int8 is calibrated on (default: the clip that comes along)",
+    )
     recipe = parser.add_argument_group(
         "recipe", "left out: the backbone's own; each changes the id"
     )
@@ -128,6 +141,21 @@ def _line(text: str) -> str:
     return text
 
 
+def _precisions(text: str) -> tuple[str, ...]:
+    return _among(text, ("fp32", "fp16", "int8"))
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    return _among(text, ("onnx", "openvino"))
+
+
+def _among(text: str, known: Sequence[str]) -> tuple[str, ...]:
+    said = text.split(",")
+    if len(set(said)) < len(said) or not set(said) <= set(known):
+        raise argparse.ArgumentTypeError(f"expected some of {','.join(known)}, got {text!r}")
+    return tuple(one for one in known if one in said)
+
+
 def _layers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
@@ -150,28 +178,30 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
 
 def _run(options: argparse.Namespace, graph_maker: GraphMaker | None) -> None:
     # With --json the one object is all there is on standard output.
-    listener = _Terminal(table=sys.stderr if options.json else sys.stdout)
+    listener = Terminal(table=sys.stderr if options.json else sys.stdout)
     if options.from_anomalib is not None:
         exported = _import(options, listener)
     elif options.clip is not None:
         others = [name for name in _RECIPE_OPTIONS if name not in ("size", "layers")]
         _refuse_others(options, [*others, "name"], "--backbone and --from-anomalib")
+        _refuse_others(options, _VARIANT_OPTIONS, "--backbone")
         exported = command.export_clip(options, listener)
     else:
         exported = _export(options, listener, graph_maker)
     if options.json:
-        print_json(_answer(options.out, exported))
+        print_json(answer(options.out, exported))
     else:
-        _print_summary(options.out, exported)
+        print_summary(options.out, exported)
 
 
 def _export(
-    options: argparse.Namespace, listener: _Terminal, graph_maker: GraphMaker | None
+    options: argparse.Namespace, listener: Terminal, graph_maker: GraphMaker | None
 ) -> Exported:
     _refuse_others(options, _IMPORT_OPTIONS, "--from-anomalib")
     _refuse_others(options, command.OPTIONS, "--clip")
     recipe = recipe_of(options)
     from export_tools.package import export_bundle, make_graph
+    from export_tools.variants import Wanted
 
     return export_bundle(
         recipe,
@@ -179,12 +209,17 @@ def _export(
         pictures=options.pictures,
         listener=listener,
         graph_maker=graph_maker or make_graph,
+        wanted=Wanted(
+            precisions=options.precision or ("fp32",), formats=options.format or ("onnx",)
+        ),
+        calibration=options.calibration,
     )
 
 
-def _import(options: argparse.Namespace, listener: _Terminal) -> Exported:
+def _import(options: argparse.Namespace, listener: Terminal) -> Exported:
     others = [name for name in _RECIPE_OPTIONS if name not in _SHARED_OPTIONS]
     _refuse_others(options, [*others, *command.OPTIONS], "--backbone or --clip")
+    _refuse_others(options, _VARIANT_OPTIONS, "--backbone")
     from export_tools.anomalib.importer import import_bundle
     from export_tools.anomalib.words import ImportOptions
 
@@ -206,72 +241,6 @@ def _refuse_others(options: argparse.Namespace, names: Sequence[str], belongs: s
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) is not None]
     if given:
         options.refuse(f"{', '.join(given)}: expected only beside {belongs}")
-
-
-class _Terminal:
-    """Progress on standard error, the table where results go."""
-
-    def __init__(self, table: TextIO) -> None:
-        self._table = table
-
-    def stage(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    def row(self, line: str) -> None:
-        print(line, file=self._table, flush=True)
-
-    def watch(self, label: str, items: Sequence[_Item]) -> Iterator[_Item]:
-        with Progress(label, len(items)) as progress:
-            for item in items:
-                yield item
-                progress.advance()
-
-
-def _answer(out: Path, exported: Exported) -> dict[str, Any]:
-    manifest, findings = exported.manifest, exported.findings
-    return {
-        "out": str(out),
-        "bundle_id": manifest.bundle_id,
-        "extractor_id": manifest.extractor_id,
-        "bytes": exported.size_bytes,
-        "files": len(manifest.files),
-        "backbone": manifest.model.backbone,
-        "layers": list(manifest.model.layers),
-        "size": list(manifest.input.size),
-        "trained_branches": list(manifest.model.trained_branches),
-        "licence": manifest.licence,
-        "commercial_use": manifest.commercial_use,
-        "training_data": manifest.training_data,
-        "parity": [{"compared": row.compared, **asdict(row)} for row in findings.rows],
-        "anomalib": (manifest.model_extra or {}).get("x_anomalib"),
-        "threshold_compared_at": findings.threshold,
-        "self_test": {name: asdict(report) for name, report in exported.self_tests.items()},
-        "seconds": dict(exported.seconds),
-    }
-
-
-def _print_summary(out: Path, exported: Exported) -> None:
-    manifest = exported.manifest
-    height, width = manifest.input.size
-    layers = ", ".join(map(str, manifest.model.layers))
-    tokens = f", layers {layers}" if layers else ", from picture to map"
-    usual = "no adapter, weights as published" if layers else "where it was exported"
-    trained = ", ".join(manifest.model.trained_branches) or usual
-    print(
-        f"\n{out}: {exported.size_bytes / 1e6:.2f} MB in {len(manifest.files)} files, "
-        f"{sum(exported.seconds.values()):.0f} s\n"
-        f"id            {manifest.bundle_id}\n"
-        f"model         {manifest.model.backbone}{tokens}, {width} x {height}\n"
-        f"trained       {trained}\n"
-        f"training data {manifest.training_data}\n"
-        f"licence       {manifest.licence}, commercial use: {manifest.commercial_use}"
-    )
-    for name, found in exported.self_tests.items():
-        print(
-            f"self-test     {name}: {found.frames} frames, largest difference of "
-            + (f"tokens {found.tokens:.1e}, " if layers else "")
-            + f"maps {found.map:.1e}, scores {found.score:.1e}"
-        )
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def compare_with_torch(
         InputError: no threshold can be fitted on the references.
     """
     names = output_names(recipe)
-    samples = _prepare(recipe, pictures)
+    samples = prepare(recipe, pictures)
     torch_tokens = Remembered(
         TorchReference(model, mean=recipe.mean, std=recipe.std, output_names=names)
     )
@@ -124,10 +124,10 @@ def compare_with_torch(
     encoders = {
         name: GraphEncoder(engine, spec, extractor_id(recipe)) for name, engine in engines.items()
     }
-    threshold = _fit_threshold(factory, torch_encoder, samples)
+    threshold = fit_on(factory, torch_encoder, samples)
     map_rows = compare_maps(
-        _score(factory, torch_encoder, samples),
-        {name: _score(factory, encoder, samples) for name, encoder in encoders.items()},
+        score_all(factory, torch_encoder, samples),
+        {name: score_all(factory, encoder, samples) for name, encoder in encoders.items()},
         threshold=threshold,
         precision=PRECISION,
         show=listener.row,
@@ -188,7 +188,7 @@ def open_engines(graph: bytes) -> Mapping[str, InferenceEngine]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Samples:
+class Samples:
     """Pictures as the encoder takes them."""
 
     judged: Sequence[Preprocessed]
@@ -198,10 +198,11 @@ class _Samples:
 
     @property
     def all(self) -> Sequence[Preprocessed]:
+        """Every one, once."""
         return [*self.judged, *self.references, *(view for one in self.views for view in one)]
 
 
-def _prepare(recipe: Recipe, pictures: ParityPictures) -> _Samples:
+def prepare(recipe: Recipe, pictures: ParityPictures) -> Samples:
     """Resize everything once.
 
     Each result is then taken as if the camera had given it at that size: maps are compared in the
@@ -212,7 +213,7 @@ def _prepare(recipe: Recipe, pictures: ParityPictures) -> _Samples:
     def prepared(pixels: UInt8Array) -> Preprocessed:
         return preprocess(as_frame(preprocess(as_frame(pixels)).tensor[0]))
 
-    return _Samples(
+    return Samples(
         judged=[prepared(pixels) for pixels in pictures.judged],
         references=[prepared(pixels) for pixels in pictures.references],
         # Made of the camera's pixels, as the device does it.
@@ -222,13 +223,15 @@ def _prepare(recipe: Recipe, pictures: ParityPictures) -> _Samples:
     )
 
 
-def _fit_threshold(factory: ScorerFactory, encoder: Encoder, samples: _Samples) -> float:
+def fit_on(factory: ScorerFactory, encoder: Encoder, samples: Samples) -> float:
+    """The threshold that a device would fit on the references through this encoder."""
     references = [encoder.encode(item) for item in samples.references]
     views = [[encoder.encode(view) for view in one] for one in samples.views]
     return fit_threshold(factory.fit(references), references, views).value
 
 
-def _score(factory: ScorerFactory, encoder: Encoder, samples: _Samples) -> list[ScoredMap]:
+def score_all(factory: ScorerFactory, encoder: Encoder, samples: Samples) -> list[ScoredMap]:
+    """Map and score of each judged picture, against all references."""
     scorer = factory.fit([encoder.encode(item) for item in samples.references])
     results = [scorer.score(encoder.encode(item)) for item in samples.judged]
     return [(result.anomaly_map, result.image_score) for result in results]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from edge_sdk.encoder import GraphEncoder
 from edge_sdk.imaging import encode_png
 from edge_sdk.pipeline import as_frame
 from edge_sdk.preprocess import Preprocessor
-from edge_sdk.records import UInt8Array
+from edge_sdk.protocols import ScorerFactory
+from edge_sdk.records import PatchFeatures, UInt8Array
 from edge_sdk.scoring.selector import build_scorer_factory
 from export_tools.backbones.efficientnet_lite import EfficientNetLite
 from export_tools.bundle_words import (
@@ -64,6 +65,37 @@ class Golden:
 
     spec: GoldenSpec
     files: Mapping[str, bytes]
+
+    def differences(
+        self, encode: Callable[[str], PatchFeatures], factory: ScorerFactory
+    ) -> dict[str, float]:
+        """Largest differences of another graph from the answers, as in a device's self-test.
+
+        Args:
+            encode: path of a picture -> its features through the graph.
+            factory: of the bundle's scorer.
+
+        Returns:
+            ``tokens``, ``map`` and ``score``, over all frames.
+        """
+        scorer = factory.fit([encode(path) for path in self.spec.references])
+        worst = {"tokens": 0.0, "map": 0.0, "score": 0.0}
+        for index, path in enumerate(self.spec.frames):
+            features = encode(path)
+            result = scorer.score(features)
+            found = [
+                ("tokens", f"tokens_{stream}_{layer}", grid.rows)
+                for (stream, layer), grid in features.tokens.items()
+            ]
+            found += [
+                ("map", "map", result.anomaly_map),
+                ("score", "score", np.asarray(result.image_score, np.float32)),
+            ]
+            for kind, name, value in found:
+                stored = self.files[self.spec.array_path(index, name)]
+                expected = np.load(io.BytesIO(stored), allow_pickle=False)
+                worst[kind] = max(worst[kind], float(np.abs(value - expected).max()))
+        return worst
 
 
 def make_golden(recipe: Recipe, model: EfficientNetLite, pictures: GoldenPictures) -> Golden:

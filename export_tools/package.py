@@ -18,6 +18,7 @@ from edge_sdk.bundle import (
     open_bundle,
     write_bundle,
 )
+from edge_sdk.bundle.fields import Precision
 from edge_sdk.bundle.paths import REPORT_NAME
 from edge_sdk.bundle.reader import files_at, read_manifest
 from edge_sdk.config import EngineConfig
@@ -29,6 +30,7 @@ from export_tools.backbones.efficientnet_lite import (
     EfficientNetLite,
     load_imagenet_weights,
 )
+from export_tools.bundle_variants import BundleVariants, build_variants
 from export_tools.bundle_words import (
     ENCODER_PATH,
     extractor_id,
@@ -46,12 +48,15 @@ from export_tools.faithful import (
     largest_differences,
     manifest_rows,
 )
+from export_tools.gates import VariantRow, variant_parity
 from export_tools.golden import Golden, make_golden
 from export_tools.graph import export_encoder
 from export_tools.parity import check_gate
 from export_tools.pictures import clip_pictures, folder_pictures, golden_pictures
 from export_tools.recipe import Recipe
 from export_tools.report import write_report
+from export_tools.trial_pictures import check_folders
+from export_tools.variants import PRECISIONS, Wanted
 from export_tools.weights import load_weights
 
 REQUIRES_RUNTIME = "0.1.0"
@@ -71,6 +76,8 @@ class Exported:
     """Engine -> differences from the golden arrays on this machine."""
     seconds: Mapping[str, float]
     """Step -> how long it took."""
+    variants: tuple[VariantRow, ...] = ()
+    """Other precisions and formats that were tried, the refused ones, too."""
 
     @property
     def size_bytes(self) -> int:
@@ -96,6 +103,8 @@ def export_bundle(
     pictures: Path | None,
     listener: Listener,
     graph_maker: GraphMaker = make_graph,
+    wanted: Wanted | None = None,
+    calibration: Path | None = None,
 ) -> Exported:
     """Make a bundle. Nothing is written unless the graph is faithful and passes its self-test.
 
@@ -105,6 +114,8 @@ def export_bundle(
         pictures: folder to compare on, its first four by name known-good; None: the clip.
         listener: is told how far it is.
         graph_maker: how the graph is made.
+        wanted: precisions and formats; None: the fp32 ONNX graph alone.
+        calibration: folder of pictures for int8; None: the clip.
 
     Raises:
         ConfigError: nothing can be written at the destination, or it holds something else.
@@ -122,6 +133,8 @@ def export_bundle(
     with clock.step("pictures", "reading pictures"):
         compared = clip_pictures() if pictures is None else folder_pictures(pictures)
         golden = golden_pictures(recipe.size)
+        if wanted is not None and not wanted.is_plain:
+            check_folders(pictures, calibration)
     with clock.step("graph", "exporting the graph"):
         graph = graph_maker(recipe, model)
     with clock.step("parity", f"comparing with torch on {compared.source}"):
@@ -131,11 +144,25 @@ def export_bundle(
         check_gate(findings.rows)
     with clock.step("golden", "working out golden answers"):
         answers = make_golden(recipe, model, golden)
-    draft = _draft(recipe, model, findings, answers)
+    variants = None
+    if wanted is not None and not wanted.is_plain:
+        with clock.step("variants", "making other precisions and formats"):
+            variants = build_variants(
+                recipe,
+                model,
+                graph,
+                wanted,
+                golden=answers,
+                pictures=pictures,
+                calibration=calibration,
+                listener=listener,
+            )
+    draft = _draft(recipe, model, findings, answers, variants)
     files = {
         ENCODER_PATH: graph,
         NOTICE_PATH: _notice(recipe, golden.source).encode(),
         **answers.files,
+        **(variants.files if variants else {}),
     }
     with clock.step("proof", "testing the bundle as a device does"):
         self_tests = prove(draft, files, created, engines=installed_engines())
@@ -145,10 +172,15 @@ def export_bundle(
         findings=findings,
         self_tests=self_tests,
         seconds=clock.seconds,
+        variants=variants.found.rows if variants else (),
     )
     manifest = write_bundle(destination, draft, {**files, REPORT_NAME: report}, created)
     return Exported(
-        manifest=manifest, findings=findings, self_tests=self_tests, seconds=clock.seconds
+        manifest=manifest,
+        findings=findings,
+        self_tests=self_tests,
+        seconds=clock.seconds,
+        variants=variants.found.rows if variants else (),
     )
 
 
@@ -193,10 +225,18 @@ class StepClock:
 
 
 def _draft(
-    recipe: Recipe, model: EfficientNetLite, findings: Findings, golden: Golden
+    recipe: Recipe,
+    model: EfficientNetLite,
+    findings: Findings,
+    golden: Golden,
+    variants: BundleVariants | None,
 ) -> ManifestDraft:
     graph = graph_spec(recipe, model, largest_differences(recipe, findings))
-    return ManifestDraft(
+    rows = [] if variants is None else [row for row in variants.found.rows if not row.failures]
+    spec = golden.spec
+    if variants is not None and variants.tolerance:
+        spec = spec.model_copy(update={"tolerance": {**spec.tolerance, **variants.tolerance}})
+    draft = ManifestDraft(
         requires_runtime=REQUIRES_RUNTIME,
         licence=recipe.licence,
         commercial_use=recipe.commercial_use,
@@ -204,13 +244,16 @@ def _draft(
         model=model_spec(recipe, model),
         extractor_id=extractor_id(recipe),
         input=input_spec(recipe),
-        graphs=(graph,),
+        graphs=(graph, *(variants.graphs if variants else ())),
         scorers=(scorer_spec(recipe),),
         # A cut fitted on other parts means nothing: each site fits its own.
         threshold=ThresholdSpec(value=None, method="site", n=0),
-        parity=manifest_rows(findings),
-        golden=golden.spec,
+        parity=(*manifest_rows(findings), *map(variant_parity, rows)),
+        golden=spec,
     )
+    if variants is None or variants.quantization is None:
+        return draft
+    return draft.model_copy(update={"quantization": variants.quantization})
 
 
 def prove(
@@ -228,8 +271,20 @@ def prove(
         write_bundle(Path(folder) / "bundle", draft, files, created)
         bundle = open_bundle(Path(folder) / "bundle")
         return {
-            name: run_self_test(load_model(bundle, EngineConfig(name=name))) for name in engines
+            name if precision == "fp32" else f"{name} {precision}": run_self_test(
+                load_model(bundle, EngineConfig(name=name, precision=precision))
+            )
+            for name in engines
+            for precision in _precisions_for(draft, name)
         }
+
+
+def _precisions_for(draft: ManifestDraft, engine: str) -> list[Precision]:
+    """Those that an engine has a graph in, as a device chooses them; the most exact first."""
+    own = "openvino" if engine == "openvino" else "onnx"
+    found = {graph.precision for graph in draft.graphs if graph.format == own}
+    found |= {graph.precision for graph in draft.graphs if graph.precision == "fp32"}
+    return [one for one in PRECISIONS if one in found]
 
 
 def _notice(recipe: Recipe, golden_source: str) -> str:

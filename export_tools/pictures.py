@@ -23,7 +23,7 @@ FEWEST_PICTURES = 2 * REFERENCES
 MOST_PICTURES = 64
 """Of a folder; more take longer and say nothing new."""
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +47,9 @@ class GoldenPictures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Interval:
+class Interval:
+    """A stretch of the clip and what is to be seen there; both frames belong to it."""
+
     first: int
     last: int
     label: str
@@ -63,16 +65,16 @@ def clip_pictures() -> ParityPictures:
     Raises:
         InputError: the clip or its labels cannot be read.
     """
-    labels = _read_labels()
+    labels = read_labels()
     good = [
         index
         for interval in labels
         if interval.label == "normal"
         for index in range(interval.first, interval.last + 1)
     ]
-    references = [good[place] for place in _evenly(REFERENCES, len(good))]
-    judged = _evenly(CLIP_PICTURES, labels[-1].last + 1)
-    frames = _read_clip({*references, *judged})
+    references = [good[place] for place in evenly(REFERENCES, len(good))]
+    judged = evenly(CLIP_PICTURES, labels[-1].last + 1)
+    frames = read_clip({*references, *judged})
     return ParityPictures(
         references=[frames[index] for index in references],
         judged=[frames[index] for index in judged],
@@ -88,14 +90,14 @@ def folder_pictures(folder: Path) -> ParityPictures:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder with pictures, found none")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if len(found) < FEWEST_PICTURES:
         raise InputError(
-            f"{folder}: expected at least {FEWEST_PICTURES} pictures ({', '.join(_SUFFIXES)}), "
+            f"{folder}: expected at least {FEWEST_PICTURES} pictures ({', '.join(SUFFIXES)}), "
             f"{REFERENCES} of them good ones that come first by name, got {len(found)}"
         )
     rest = found[REFERENCES:]
-    chosen = [rest[place] for place in _evenly(min(len(rest), MOST_PICTURES), len(rest))]
+    chosen = [rest[place] for place in evenly(min(len(rest), MOST_PICTURES), len(rest))]
     return ParityPictures(
         references=[read_image(path) for path in found[:REFERENCES]],
         judged=[read_image(path) for path in chosen],
@@ -116,13 +118,13 @@ def golden_pictures(input_size: tuple[int, int]) -> GoldenPictures:
     Raises:
         InputError: the clip or its labels cannot be read.
     """
-    labels = _read_labels()
+    labels = read_labels()
     normal = [interval for interval in labels if interval.label == "normal"]
     missing = [interval for interval in labels if interval.label == "missing"]
     # Good in another stretch than the references: bottles were moved and set back in between.
     references = [normal[0].at(0.25), normal[0].at(0.75)]
     shown = [normal[2].at(0.5), missing[0].at(0.5)]
-    frames = _read_clip({*references, *shown})
+    frames = read_clip({*references, *shown})
     return GoldenPictures(
         references=[_cut(frames[index], input_size) for index in references],
         frames=[_cut(frames[index], input_size) for index in shown],
@@ -137,7 +139,7 @@ def _cut(pixels: UInt8Array, input_size: tuple[int, int]) -> UInt8Array:
     return np.ascontiguousarray(pixels[top : top + height, :width])  # the left: bottles come and go
 
 
-def _evenly(count: int, total: int) -> list[int]:
+def evenly(count: int, total: int) -> list[int]:
     """The middles of ``count`` equal stretches of ``total`` places."""
     return [(2 * index + 1) * total // (2 * count) for index in range(count)]
 
@@ -149,17 +151,20 @@ def _clip_file(name: str) -> Path:
     return path
 
 
-def _read_labels() -> list[_Interval]:
+def read_labels() -> list[Interval]:
+    """The clip's stretches, in order and without holes.
+
+    Raises:
+        InputError: the labels do not come along.
+    """
     with _clip_file("labels.csv").open(encoding="utf-8", newline="") as stream:
         return [
-            _Interval(
-                first=int(row["first_frame"]), last=int(row["last_frame"]), label=row["label"]
-            )
+            Interval(first=int(row["first_frame"]), last=int(row["last_frame"]), label=row["label"])
             for row in csv.DictReader(stream)
         ]
 
 
-def _read_clip(wanted: Collection[int]) -> Mapping[int, UInt8Array]:
+def read_clip(wanted: Collection[int]) -> Mapping[int, UInt8Array]:
     """Frames by number, read from the first on: seeking lands beside the frame asked for."""
     path = _clip_file("bottle-detection.mp4")
     capture = cv2.VideoCapture(str(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from edge_sdk._version import __version__
 from edge_sdk.selftest import SelfTestReport
 from export_tools.faithful import Findings
+from export_tools.gates import VariantRow
 
 TOOLS = (
     "torch",
@@ -38,6 +39,7 @@ def write_report(
     findings: Findings,
     self_tests: Mapping[str, SelfTestReport],
     seconds: Mapping[str, float],
+    variants: Sequence[VariantRow] = (),
 ) -> bytes:
     """Write the report.
 
@@ -47,12 +49,14 @@ def write_report(
         findings: of the comparison with torch; as measured, not rounded.
         self_tests: engine -> differences from the golden arrays on this machine.
         seconds: step -> how long it took.
+        variants: other precisions and formats, those that were refused, too.
     """
     document = {
         "created": created.isoformat(timespec="seconds"),
         "pictures": pictures,
         "parity": [{"compared": row.compared, **asdict(row)} for row in findings.rows],
         "threshold": findings.threshold,
+        "variants": [{**asdict(row), "failures": row.failures} for row in variants],
         "self_test": {name: asdict(report) for name, report in self_tests.items()},
         "seconds": dict(seconds),
         "versions": {"edge_sdk": __version__, **tool_versions()},

@@ -17,8 +17,8 @@ from edge_sdk.errors import EngineError
 
 
 @contextmanager
-def _without_telemetry() -> Iterator[None]:
-    """Let ``import openvino`` find no ``openvino_telemetry``, so that it takes its own stub.
+def without_telemetry() -> Iterator[None]:
+    """Let an import (openvino, NNCF) find no ``openvino_telemetry`` and take its own stub.
 
     With the package present the import itself reports to Google Analytics and writes a client
     number to the home directory, unless the user has opted out beforehand. An inspection box
@@ -35,7 +35,7 @@ def _without_telemetry() -> Iterator[None]:
             sys.modules[name] = loaded
 
 
-with _without_telemetry():
+with without_telemetry():
     import openvino
 
 _DEVICES: Mapping[str, str] = MappingProxyType({"cpu": "CPU", "gpu": "GPU", "npu": "NPU"})

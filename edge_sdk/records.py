@@ -56,6 +56,10 @@ class Reason(_Name):
     ENGINE_ERROR = "engine_error"
     SELF_TEST_FAILED = "self_test_failed"
     CHANGEOVER = "changeover"
+    CHALLENGE_FAILED = "challenge_failed"
+    """A master part or picture, whose verdict is known, came out wrong."""
+    CHALLENGE_DUE = "challenge_due"
+    """Master parts are to be shown before any other part is judged."""
 
 
 class Severity(_Name):

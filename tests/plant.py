@@ -17,7 +17,7 @@ PREFIX: Final = "edge/v1"
 
 _VALIDATORS: Final = {
     name: Draft202012Validator(load_schema(name))
-    for name in ("message", "state", "status", "trigger", "references")
+    for name in ("message", "state", "status", "trigger", "references", "challenge")
 }
 
 

@@ -73,6 +73,8 @@ class CameraStatus:
 
     state: CameraState
     verdict: Verdict | None = None
+    reason: str | None = None
+    """Why the verdict is ``fault``; None where it is not."""
     score: float | None = None
     threshold: float | None = None
     provisional: bool = False
@@ -199,7 +201,7 @@ def load_schema(name: str) -> dict[str, Any]:
     """Load a JSON Schema (2020-12).
 
     Args:
-        name: ``message``, ``state``, ``status``, ``trigger`` or ``references``.
+        name: ``message``, ``state``, ``status``, ``trigger``, ``references`` or ``challenge``.
 
     Raises:
         InputError: there is no such schema.

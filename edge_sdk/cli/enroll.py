@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.cli import smallest_defect
+from edge_sdk.cli.enroll_audit import audit_main, note
 from edge_sdk.cli.enroll_review import review_main
 from edge_sdk.cli.enroll_sets import list_main, undo_main
 from edge_sdk.cli.enroll_use import use_main
@@ -33,6 +34,7 @@ also:
   edge-enroll undo                                     back to the version before
   edge-enroll use night                                change to another set, also while it runs
   edge-enroll review                                   odd parts of a run-in: good or not?
+  edge-enroll audit                                    who changed what, and when
   edge-enroll --smallest-defect --mm-per-px 0.1        from what size on defects are seen
 """
 
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "append": _append_main,
         "review": review_main,
         "use": use_main,
+        "audit": audit_main,
     }
     if words and words[0] in subcommands:
         return subcommands[words[0]](words[1:])
@@ -154,6 +157,7 @@ def _run(options: argparse.Namespace, *, appends: bool = False) -> int:
     for finding in findings if not is_asked else ():
         print(f"doubtful: {describe_finding(finding, frames[finding.picture - 1])}",
               file=sys.stderr)  # fmt: skip
+    before = store.versions(camera.reference_set)
     references = store.save(camera.reference_set, frames, source=shown_source(origin.source))
     try:
         pipeline = build_pipeline(model, camera, references, TokenCache(config.state_dir))
@@ -161,6 +165,15 @@ def _run(options: argparse.Namespace, *, appends: bool = False) -> int:
         shutil.rmtree(references.folder)  # the version before it stays the one in use
         raise
     threshold = pipeline.decider.threshold
+    note(
+        config,
+        camera,
+        "references.appended" if appends else "references.enrolled",
+        old={"reference_set": f"{camera.reference_set}/{before[-1]}"} if before else None,
+        new={"reference_set": references.label, "threshold": threshold.value},
+        pictures=len(references.pictures),
+        source=references.description["source"],
+    )
     answer = {
         "camera": camera.name,
         "reference_set": references.label,

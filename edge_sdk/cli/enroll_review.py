@@ -47,6 +47,7 @@ def _numbers(text: str) -> list[int]:
 
 def _review(options: argparse.Namespace) -> int:
     from edge_sdk.cli.enroll import one_camera
+    from edge_sdk.cli.enroll_audit import note
     from edge_sdk.errors import ConfigError, InputError
     from edge_sdk.references import ReferenceStore
     from edge_sdk.run_in.folder import find_run_ins
@@ -71,6 +72,15 @@ def _review(options: argparse.Namespace) -> int:
             run_in.answer(number, is_good=False)
     except OSError as error:
         raise ConfigError(f"{run_in.folder}: cannot be written: {error.strerror}") from error
+    if options.accept or options.reject:
+        note(
+            config,
+            camera,
+            "run_in.reviewed",
+            old=None,
+            new={"accepted": list(options.accept), "rejected": list(options.reject)},
+            reference_set=references.label,
+        )
     if options.json:
         print_json(_answer(camera.name, references.label, run_in))
     else:

@@ -123,6 +123,7 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
 
 def _undo(options: argparse.Namespace) -> int:
     from edge_sdk.cli.enroll import one_camera
+    from edge_sdk.cli.enroll_audit import note
     from edge_sdk.references import ReferenceStore
 
     config = resolve_settings(options)
@@ -131,6 +132,13 @@ def _undo(options: argparse.Namespace) -> int:
     undone = store.undo(camera.reference_set)
     versions = store.versions(camera.reference_set)
     used = f"{camera.reference_set}/{versions[-1]}" if versions else None
+    note(
+        config,
+        camera,
+        "references.undone",
+        old={"reference_set": undone},
+        new={"reference_set": used},
+    )
     if options.json:
         print_json({"camera": camera.name, "undone": undone, "reference_set": used})
     else:

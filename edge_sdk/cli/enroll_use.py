@@ -32,6 +32,7 @@ def use_main(words: Sequence[str]) -> int:
 def _use(options: argparse.Namespace) -> int:
     from edge_sdk.active_set import ActiveSet, is_station_running
     from edge_sdk.cli.enroll import one_camera
+    from edge_sdk.cli.enroll_audit import note
     from edge_sdk.errors import ConfigError
     from edge_sdk.references import ReferenceStore
 
@@ -49,6 +50,14 @@ def _use(options: argparse.Namespace) -> int:
             answer = {"reference_set": name, "previous": camera.reference_set}
     except OSError as error:
         raise ConfigError(f"state folder: cannot be written: {error.strerror}") from error
+    note(
+        config,
+        camera,
+        "references.used",
+        old={"reference_set": answer["previous"]},
+        new={"reference_set": answer["reference_set"]},
+        **({"command_id": answer["command_id"]} if is_running else {}),
+    )
     answer = {"camera": camera.name, **answer, "is_running": is_running}
     if options.json:
         print_json(answer)
@@ -77,4 +86,4 @@ def _ask_station(active: ActiveSet, name: str) -> dict[str, Any]:
         )
     if answer.get("status") != "changed":
         raise InputError(f"the station keeps its set: {answer.get('reason')}")
-    return {key: answer[key] for key in ("reference_set", "previous")}
+    return {key: answer[key] for key in ("command_id", "reference_set", "previous")}

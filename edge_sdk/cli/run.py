@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from edge_sdk.errors import SelfTestError
     from edge_sdk.model import Model
     from edge_sdk.pipeline import Pipeline
-    from edge_sdk.records import Decision
+    from edge_sdk.records import Decision, Message
+    from edge_sdk.runtime.auditor import Auditor
+    from edge_sdk.runtime.learning import Learner
+    from edge_sdk.runtime.loop import MessageListener
 
 EXIT_ANOMALY = 10
 
@@ -156,7 +159,9 @@ def _run_once(
     from contextlib import closing
 
     from edge_sdk.errors import CaptureError
+    from edge_sdk.records import Reason
     from edge_sdk.runtime.compose import open_camera
+    from edge_sdk.runtime.masters import challenge_fault, load_masters
 
     answers = []
     is_anomalous = is_fault = False
@@ -165,7 +170,13 @@ def _run_once(
             frame = next(iter(source.frames()), None)
             if frame is None:
                 raise CaptureError(f"{camera.name}: ended before its first frame")
-            decision = pipelines[camera.name].inspect(frame)
+            pipeline = pipelines[camera.name]
+            wrong = challenge_fault(pipeline, load_masters(camera))
+            decision = (
+                pipeline.inspect(frame)
+                if wrong is None
+                else pipeline.decider.fault(Reason.CHALLENGE_FAILED, wrong, frame=frame)
+            )
         answers.append({"camera": camera.name, **_describe(decision)})
         is_anomalous |= decision.verdict == "anomalous"
         is_fault |= decision.verdict == "fault"
@@ -202,15 +213,15 @@ def _run_loop(
     failure: SelfTestError | None,
 ) -> int:
     import threading
-    import time
     from contextlib import ExitStack
 
-    from edge_sdk.cli.run_report import announce, print_message, print_summary
-    from edge_sdk.runtime.changeover import ChangeOver
+    from edge_sdk.audit import AuditLog
+    from edge_sdk.cli.run_report import announce, print_summary
+    from edge_sdk.runtime.attendants import attend_stations
+    from edge_sdk.runtime.auditor import Auditor
     from edge_sdk.runtime.compose import build_changed_pipeline, build_stations
     from edge_sdk.runtime.drafts import DraftMaker
-    from edge_sdk.runtime.learning import Learner
-    from edge_sdk.runtime.loop import Attendant, Runtime
+    from edge_sdk.runtime.loop import Runtime
     from edge_sdk.runtime.outbox import DryOutbox, DurableOutbox
     from edge_sdk.runtime.summary import CameraSummary
     from edge_sdk.runtime.triggers import TriggerDesk
@@ -226,6 +237,7 @@ def _run_loop(
         if options.dry_run
         else DurableOutbox(config, bundle_id=bundle_id, on_news=news.set)
     )
+    auditor = None if options.dry_run else Auditor(AuditLog(config.state_dir))
     waiting: list[int] = []
     learners: list[Learner] = []
 
@@ -251,21 +263,20 @@ def _run_loop(
             desk=desk,
             opened=opened,
         )
-        attendants: list[Attendant] = []
-        if not options.dry_run:  # which writes nothing, and listens to nobody
-            changes = ChangeOver(
-                stations,
-                drafts,
-                state_dir=config.state_dir,
-                build=build,
-                take_commands=outbox.take_changes,
-                clock=time.monotonic_ns,
-                on_news=news.set,
-            )
-            learners.append(Learner(stations, drafts))
-            attendants = [changes, *learners]
-            opened.callback(learners[0].close)
-            opened.callback(changes.close)
+        attendants, learner = attend_stations(
+            config,
+            stations,
+            drafts,
+            outbox,
+            auditor=auditor,
+            build=build,
+            on_news=news.set,
+            opened=opened,
+        )
+        if learner is not None:
+            learners.append(learner)
+        if auditor is not None:
+            auditor.begin(config, pipelines)
         runtime = Runtime(
             stations,
             outbox,
@@ -273,7 +284,7 @@ def _run_loop(
             news=news,
             summaries=summaries,
             max_frames=options.max_frames,
-            on_message=None if options.json else print_message,
+            on_message=_listener(auditor, prints=not options.json),
             desk=desk,
             attendants=attendants,
         )
@@ -285,6 +296,19 @@ def _run_loop(
     else:
         print_summary(summary, waiting[0])
     return 128 + caught[0] if caught else 0
+
+
+def _listener(auditor: Auditor | None, *, prints: bool) -> MessageListener:
+    """Told of every message when it is durable."""
+    from edge_sdk.cli.run_report import print_message
+
+    def listen(message: Message) -> None:
+        if auditor is not None:
+            auditor.take(message)
+        if prints:
+            print_message(message)
+
+    return listen
 
 
 def _stop_on_signals(stop: threading.Event) -> list[int]:

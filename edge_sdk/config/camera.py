@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, Field, model_validator
 
 from edge_sdk.config.base import EnvironmentName, Group, Name, SettingPath, refusal, repeated
+from edge_sdk.config.challenge import ChallengeConfig
 from edge_sdk.config.learning import RunInConfig
 from edge_sdk.config.parts import OutputConfig, Seconds, TriggerConfig
 from edge_sdk.config.polygon import polygon_fault
@@ -150,6 +151,8 @@ class CameraConfig(Group):
     """When a frame cannot be judged."""
     severity: SeverityConfig = Field(default_factory=SeverityConfig)
     """How grave an anomaly is."""
+    challenge: ChallengeConfig | None = None
+    """Masters whose verdict is known, shown again and again. Left out: none."""
     output: OutputConfig | None = None
     """The reject/hold line. Left out: verdicts go over MQTT only."""
 
@@ -166,6 +169,18 @@ class CameraConfig(Group):
     def _threshold_is_given_or_learned(self) -> CameraConfig:
         if self.run_in is not None and self.threshold_override is not None:
             raise refusal("expected threshold_override or run_in, got both", "run_in")
+        return self
+
+    @model_validator(mode="after")
+    def _master_parts_are_triggered(self) -> CameraConfig:
+        masters = self.challenge.masters if self.challenge is not None else ()
+        for index, master in enumerate(masters):
+            if master.part_id is not None and self.trigger.mode in ("continuous", "interval"):
+                raise refusal(
+                    "expected only where triggers name their parts (mode mqtt, http or input), "
+                    f"but the mode is '{self.trigger.mode}'",
+                    "challenge", "masters", index, "part_id",
+                )  # fmt: skip
         return self
 
     @model_validator(mode="after")

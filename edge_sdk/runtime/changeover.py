@@ -155,8 +155,10 @@ class ChangeOver:
             station.refuse_change()
             data["reason"] = outcome.refusal
             return [self._answer(order, "refused", data)]
+        data["previous_threshold"] = station.pipeline.decider.threshold.value
         dispatches = station.finish_change(outcome.pipeline)
         data["reference_set"] = outcome.pipeline.reference_label
+        data["threshold"] = outcome.pipeline.decider.threshold.value
         data["provisional"] = outcome.pipeline.decider.threshold.provisional
         return [*dispatches, self._answer(order, "changed", data)]
 

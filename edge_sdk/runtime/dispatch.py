@@ -60,9 +60,9 @@ class Dispatcher:
             picture = self._picture(decision)
         return Dispatch(draft=draft, picture=picture, ticket=ticket)
 
-    def fault_close(self, opened: MessageDraft) -> Dispatch:
-        """The end of a blindness."""
-        return Dispatch(draft=self._drafts.fault_close(opened))
+    def fault_close(self, opened: MessageDraft, detail: str) -> Dispatch:
+        """The end of a fault of a triggered camera, and why."""
+        return Dispatch(draft=self._drafts.fault_close(opened, detail))
 
     def _picture(self, decision: Decision) -> bytes | None:
         if self._picture_max_bytes is None or decision.frame is None or decision.result is None:

@@ -104,8 +104,8 @@ class DraftMaker:
                 data["trigger_id"] = request.trigger_id
         return self.event("trigger_refused", data, camera=camera)
 
-    def fault_close(self, opened: MessageDraft) -> MessageDraft:
-        """The end of a blindness. It says nothing of a part, and so has no verdict."""
+    def fault_close(self, opened: MessageDraft, detail: str) -> MessageDraft:
+        """The end of a fault of a triggered camera. It tells of no part: it has no verdict."""
         return replace(
             opened,
             message_id=new_ulid(),
@@ -115,5 +115,5 @@ class DraftMaker:
             mono_ns=time.monotonic_ns(),
             time_quality=time_quality(),
             verdict=None,
-            detail="frames come again",
+            detail=detail,
         )

@@ -66,6 +66,8 @@ class Learner:
         run_in = self._followed.get(camera)
         if run_in is None or run_in is not station.pipeline.run_in or run_in.standing.is_learned:
             return
+        if decision.part_id in station.standing.expected:
+            return  # a master says nothing of the parts that come by
         if decision.verdict is Verdict.FAULT or decision.result is None or decision.frame is None:
             return
         scene_ns = decision.frame.scene_ns
@@ -122,6 +124,7 @@ class Learner:
         }
         severity = Severity.INFO
         if stage == "armed" and standing.threshold is not None:
+            data["previous_threshold"] = station.pipeline.decider.threshold.value
             station.pipeline.arm(standing.threshold)
             low, high = standing.threshold.false_alarm_interval or (0.0, 1.0)
             data |= {

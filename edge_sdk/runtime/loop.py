@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from edge_sdk.alerting.ledger import TriggerNote
 from edge_sdk.alerting.payload import CameraState, CameraStatus, RunInStatus
-from edge_sdk.records import Message, Verdict
+from edge_sdk.records import Message, Reason, Verdict
 from edge_sdk.runtime.dispatch import Dispatch
 from edge_sdk.runtime.drafts import DraftMaker
 from edge_sdk.runtime.intake import Intake
@@ -190,7 +190,7 @@ class Runtime:
         """Say the state when a verdict or a state changed, and the scores once a second."""
         statuses = {name: _status(station) for name, station in self._stations.items()}
         essence = {
-            name: (status.state, status.verdict, status.anomaly)
+            name: (status.state, status.verdict, status.reason, status.anomaly)
             for name, status in statuses.items()
         }
         now = time.monotonic_ns()
@@ -236,17 +236,31 @@ def _status(station: Station) -> CameraStatus:
         provisional=station.pipeline.decider.threshold.provisional,
         run_in=_run_in_status(station),
     )
+    cause = station.standing.cause
+    if cause is not None and station.feed.is_seeing:
+        return replace(
+            plain,
+            state=CameraState.UNSCORED,
+            verdict=Verdict.FAULT,
+            reason=str(cause[0]),
+            anomaly=has_open_anomaly,
+        )
     if decision is None and station.feed.is_seeing and station.camera.trigger.mode != "continuous":
         return plain  # it waits for its first part
     if decision is None or not station.feed.is_seeing:
         return replace(
-            plain, state=CameraState.BLIND, verdict=Verdict.FAULT, anomaly=has_open_anomaly
+            plain,
+            state=CameraState.BLIND,
+            verdict=Verdict.FAULT,
+            reason=str(Reason.NO_FRAME),
+            anomaly=has_open_anomaly,
         )
     is_fault = decision.verdict is Verdict.FAULT
     return replace(
         plain,
         state=CameraState.UNSCORED if is_fault else sound,
         verdict=decision.verdict,
+        reason=str(decision.reason) if is_fault else None,
         score=decision.result.image_score if decision.result and not is_fault else None,
         threshold=decision.threshold,
         anomaly=has_open_anomaly,

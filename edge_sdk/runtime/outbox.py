@@ -9,6 +9,7 @@ from queue import Empty
 
 from edge_sdk._version import __version__
 from edge_sdk.alerting.broker import BrokerSettings
+from edge_sdk.alerting.challenge import CHALLENGE_COMMAND
 from edge_sdk.alerting.changeover import REFERENCES_COMMAND
 from edge_sdk.alerting.commands import Command
 from edge_sdk.alerting.entries import Entry
@@ -73,6 +74,7 @@ class DurableOutbox:
         settings = broker_settings(config)
         self._bundle_id = bundle_id
         self._changes: list[Command] = []
+        self._challenges: list[Command] = []
         self._is_enabled = mqtt.enabled
         self._spool = Spool.open(
             config.state_dir / "spool",
@@ -131,6 +133,8 @@ class DurableOutbox:
                 )
             elif command.name == REFERENCES_COMMAND:
                 self._changes.append(command)
+            elif command.name == CHALLENGE_COMMAND:
+                self._challenges.append(command)
             else:
                 _LOGGER.warning("command %s: not understood by this version", command.name)
 
@@ -138,6 +142,11 @@ class DurableOutbox:
         """Commands ``cmd/references`` that came before the last ``take_triggers``."""
         changes, self._changes = self._changes, []
         return changes
+
+    def take_challenges(self) -> list[Command]:
+        """Commands ``cmd/challenge`` that came before the last ``take_triggers``."""
+        challenges, self._challenges = self._challenges, []
+        return challenges
 
     def report(self, cameras: Mapping[str, CameraStatus]) -> None:
         """Make the retained state say this; counted by the thread that stores, then published.
@@ -218,6 +227,10 @@ class DryOutbox:
         return []
 
     def take_changes(self) -> list[Command]:
+        """None: nobody is listened to."""
+        return []
+
+    def take_challenges(self) -> list[Command]:
         """None: nobody is listened to."""
         return []
 

@@ -17,6 +17,7 @@ from edge_sdk.runtime.change import Change
 from edge_sdk.runtime.dispatch import Dispatch, Dispatcher
 from edge_sdk.runtime.feed import FrameFeed
 from edge_sdk.runtime.lines import LineWatch
+from edge_sdk.runtime.standing import StandingFault
 from edge_sdk.runtime.summary import TRIGGER_TO_OUTPUT
 from edge_sdk.runtime.tickets import Ticket
 from edge_sdk.runtime.triggers import Refused, Trigger, TriggerQueue, Way
@@ -52,6 +53,8 @@ class Station:
         self.lines = lines
         self.last_decision: Decision | None = None
         """None until the first frame or part, and again after the camera went blind."""
+        self.standing = StandingFault(camera.challenge)
+        """What every part gets while the camera as a whole is not to be trusted."""
         self._pipeline = pipeline
         self._dispatcher = dispatcher
         self._on_decision = on_decision
@@ -75,6 +78,8 @@ class Station:
         self._blindness: MessageDraft | None = None
         """What a triggered camera opened when it went blind."""
         self._change = Change()
+        self._imposition: MessageDraft | None = None
+        """What a triggered camera opened when a standing fault was imposed."""
 
     @property
     def pipeline(self) -> Pipeline:
@@ -169,6 +174,29 @@ class Station:
             dispatches.append(self._answer(self._triggers.pop(), fault))
         return dispatches
 
+    def impose(self, reason: Reason, detail: str) -> list[Dispatch]:
+        """Give every frame and part this fault until ``lift``, whatever its score."""
+        self.standing.cause = reason, detail
+        fault = self._pipeline.decider.fault(reason, detail)
+        if self._is_continuous:
+            self.last_decision = fault
+            return self._follow(fault, time.monotonic_ns())
+        if self._imposition is not None:
+            return []
+        opened = self._dispatch(MessageKind.FAULT_OPEN, fault, incident_id=new_ulid())
+        self._imposition = opened.draft
+        return [opened]
+
+    def lift(self, detail: str) -> list[Dispatch]:
+        """Judge again; a watched camera's fault closes with its next good frames.
+
+        Args:
+            detail: why, for people.
+        """
+        self.standing.cause = None
+        opened, self._imposition = self._imposition, None
+        return [self._dispatcher.fault_close(opened, detail)] if opened is not None else []
+
     def begin_change(self, name: str, received_ns: int) -> list[Dispatch]:
         """Judge nothing more by the set in use: what comes from now on belongs to another one.
 
@@ -232,7 +260,7 @@ class Station:
         if frame is None or self._change.concerns(frame.monotonic_ns):
             return []
         self._is_said_blind = False
-        decision = self._pipeline.inspect(frame)
+        decision = self._judge(frame)
         dispatches = self._follow(decision, frame.scene_ns)
         self._remember(decision)
         return dispatches
@@ -270,7 +298,11 @@ class Station:
         if frame is None or not self._triggers:
             return []
         trigger = self._triggers.pop()
-        return [self._answer(trigger, self._in_time(trigger, self._pipeline.inspect(frame)))]
+        return [self._answer(trigger, self._in_time(trigger, self._judge(frame, trigger.part_id)))]
+
+    def _judge(self, frame: Frame, part_id: str | None = None) -> Decision:
+        decision = self._pipeline.inspect(frame)
+        return self.standing.overrule(decision, part_id, self._pipeline.decider)
 
     def _tell_blindness(self) -> list[Dispatch]:
         """A camera without frames is blind, triggers or not: one incident until they come again."""
@@ -283,7 +315,7 @@ class Station:
             self._blindness = opened.draft
             return [opened]
         self._blindness, self._is_said_blind = None, False
-        return [self._dispatcher.fault_close(blindness)] if blindness else []
+        return [self._dispatcher.fault_close(blindness, "frames come again")] if blindness else []
 
     @property
     def _takes_intervals(self) -> bool:
@@ -351,6 +383,7 @@ class Station:
         waited_ms = (time.monotonic_ns() - trigger.received_ns) / 1e6
         latency_ms = {**decision.latency_ms, TRIGGER_TO_OUTPUT: waited_ms}
         decision = replace(decision, latency_ms=latency_ms)
+        self.standing.observe(decision)
         self._remember(decision)
         return self._dispatch(MessageKind.RESULT, decision, ticket=trigger.ticket)
 

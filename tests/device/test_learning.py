@@ -20,6 +20,7 @@ from runtime_fakes import (
 
 from edge_sdk.alerting.trigger import TriggerRequest
 from edge_sdk.config import CameraConfig
+from edge_sdk.config.challenge import ChallengeConfig
 from edge_sdk.errors import EngineError
 from edge_sdk.records import UInt8Array
 from edge_sdk.run_in.folder import RunIn
@@ -41,10 +42,10 @@ class Pupil:
         self.learner = Learner(rig.stations, rig.drafts)
         self.events: list[Payload] = []
 
-    def judge(self, pixels: UInt8Array) -> None:
+    def judge(self, pixels: UInt8Array, part_id: str = "part") -> None:
         """Let a part, or a frame of a watched camera, be judged."""
         if self.rig.station.camera.trigger.mode == "mqtt":
-            self.rig.station.trigger(TriggerRequest(part_id="part"), time.monotonic_ns())
+            self.rig.station.trigger(TriggerRequest(part_id=part_id), time.monotonic_ns())
         self.source.give(pixels)
         self.rig.step_with_frame()
         self.learner.offer("cam1", self.rig.decisions[-1])
@@ -119,6 +120,21 @@ def test_a_fault_is_never_learned(tmp_path: Path) -> None:
         pupil.learner.close()
     assert [decision.verdict for decision in rig.decisions] == ["fault", "normal", "anomalous"]
     assert pupil.learned == 2
+
+
+def test_a_master_part_is_never_learned(tmp_path: Path) -> None:
+    master = {"name": "ng", "expect": "anomalous", "part_id": "MASTER-NG"}
+    camera = make_camera(mode="mqtt").model_copy(
+        update={"challenge": ChallengeConfig.model_validate({"masters": (master,)})}
+    )
+    with pupil_for(tmp_path, camera) as pupil:
+        pupil.attend()
+        pupil.judge(bad_part(), part_id="MASTER-NG")
+        pupil.judge(good_part(7))
+        pupil.wait_for(lambda: pupil.learned == 1)
+        pupil.learner.close()
+    assert [decision.verdict for decision in pupil.rig.decisions] == ["anomalous", "normal"]
+    assert pupil.learned == 1
 
 
 def test_a_watched_part_that_stays_in_the_picture_is_learned_once(tmp_path: Path) -> None:

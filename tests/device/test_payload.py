@@ -297,6 +297,7 @@ def test_the_state_has_sorted_flags_and_every_camera() -> None:
     assert values["cameras"]["line-4"] == {
         "state": "blind",
         "verdict": None,
+        "reason": None,
         "score": None,
         "threshold": None,
         "provisional": False,

@@ -233,6 +233,12 @@ def polygon_mask(size: tuple[int, int], polygon: list[tuple[int, int]]) -> BoolA
 
 def connected_boxes(mask: BoolArray) -> list[tuple[Box, int, BoolArray]]:
     """8-connected parts of ``mask``: (bounding box, area in pixels, mask inside the box)."""
+    marked_rows, marked_cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(marked_rows):
+        return []
+    # A picture is mostly good, and labelling all of it takes longer than resizing it.
+    top, left = int(marked_rows[0]), int(marked_cols[0])
+    mask = mask[top : marked_rows[-1] + 1, left : marked_cols[-1] + 1]
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(
         mask.astype(np.uint8), connectivity=8
     )
@@ -240,7 +246,7 @@ def connected_boxes(mask: BoolArray) -> list[tuple[Box, int, BoolArray]]:
     for label in range(1, count):
         x, y, width, height, area = (int(value) for value in statistics[label])
         inside = labels[y : y + height, x : x + width] == label
-        parts.append((Box(x=x, y=y, width=width, height=height), area, inside))
+        parts.append((Box(x=left + x, y=top + y, width=width, height=height), area, inside))
     return parts
 
 

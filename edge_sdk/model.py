@@ -117,7 +117,7 @@ def load_model(
     return Model(
         bundle=bundle,
         encoder=GraphEncoder(loaded, graph, extractor_id),
-        factory=build_scorer_factory(spec),
+        factory=build_scorer_factory(spec, threads=engine.threads),
         precision=graph.precision,
     )
 

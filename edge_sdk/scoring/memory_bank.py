@@ -1,4 +1,4 @@
-"""The kept rows of the references, searched by cosine: everywhere, or only nearby."""
+"""The kept rows of the references, searched by cosine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from edge_sdk.errors import InputError
 from edge_sdk.records import FloatArray, IntArray, TokenGrid
 
-_CHUNK_ROWS = 4096
-"""Rows of the bank compared at a time, so that no [patches x bank] array is ever made."""
+_CHUNK_ROWS = 1024
+"""Rows of the bank compared at a time, so that no [patches x bank] array is ever made and what is
+made stays in the processor's cache."""
 
 
 def unit_rows(rows: FloatArray) -> FloatArray:
@@ -62,40 +63,10 @@ class MemoryBank:
             is_better = ~(value <= best) & ~np.isnan(best)
             best = np.where(is_better, value, best)
             index = np.where(is_better, candidate + start, index).astype(np.int32)
-        return _distance(best), index
-
-    def search_nearby(
-        self, queries: FloatArray, reach: tuple[int, int]
-    ) -> tuple[FloatArray, IntArray]:
-        """Nearest row of each query among the patches at most ``reach`` cells away.
-
-        Args:
-            queries: (P, D) unit rows over the bank's own grid.
-            reach: (rows, cols) a match may lie aside.
-
-        Returns:
-            As ``search``.
-        """
-        rows, cols = self.grid
-        bank = self.rows.reshape(-1, rows, cols, self.rows.shape[1])
-        lines = queries.reshape(rows, cols, -1)
-        numbers = np.arange(len(self.rows), dtype=np.int32).reshape(-1, rows, cols)
-        column = np.arange(cols)
-        is_far = np.abs(column[:, None] - column) > reach[1]
-        distance = np.empty((rows, cols), queries.dtype)
-        index = np.empty((rows, cols), np.int32)
-        for y in range(rows):
-            band = slice(max(0, y - reach[0]), y + reach[0] + 1)
-            candidates = bank[:, band].reshape(-1, bank.shape[3])
-            similarity = (lines[y] @ candidates.T).reshape(cols, -1, cols)
-            similarity = np.where(is_far[:, None, :], -np.inf, similarity).reshape(cols, -1)
-            best = similarity.argmax(axis=1)
-            distance[y] = np.take_along_axis(similarity, best[:, None], axis=1)[:, 0]
-            index[y] = numbers[:, band].ravel()[best]
-        return _distance(distance.ravel()), index.ravel()
+        return cosine_distance(best), index
 
 
-def _distance(similarity: FloatArray) -> FloatArray:
+def cosine_distance(similarity: FloatArray) -> FloatArray:
     """1 - similarity, at least 0; NaN where a query was not finite."""
     finite = np.where(np.isfinite(similarity), similarity, np.nan)
     return np.asarray(np.maximum(1 - finite, 0), similarity.dtype)

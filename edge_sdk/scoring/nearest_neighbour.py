@@ -21,14 +21,15 @@ from edge_sdk.imaging import box_average, upsample_map
 from edge_sdk.records import (
     AnomalyResult,
     FloatArray,
-    IntArray,
     Nearest,
     PatchFeatures,
     TokenGrid,
     TokenKey,
 )
 from edge_sdk.scoring.anomaly_map import build_result
+from edge_sdk.scoring.anywhere import AnywhereSearch, Workers
 from edge_sdk.scoring.memory_bank import MemoryBank, build_memory_bank, unit_rows
+from edge_sdk.scoring.nearby import NearbySearch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +84,18 @@ class NearestNeighbourSettings:
 
 
 class NearestNeighbourFactory:
-    """Fits nearest-neighbour scorers."""
+    """Fits nearest-neighbour scorers.
+
+    Args:
+        settings: what the bundle says.
+        threads: compute threads of a search through a whole bank.
+    """
 
     name = "nearest_neighbour"
 
-    def __init__(self, settings: NearestNeighbourSettings) -> None:
+    def __init__(self, settings: NearestNeighbourSettings, *, threads: int = 1) -> None:
         self._settings = settings
+        self._workers = Workers(threads)
 
     def fit(self, references: Sequence[PatchFeatures]) -> NearestNeighbourScorer:
         """Build the memory bank of some known-good pictures.
@@ -103,8 +110,9 @@ class NearestNeighbourFactory:
                 f"got {extractors or 'none'}"
             )
         bank = build_memory_bank([embed(reference, self._settings) for reference in references])
+        reach = _measure_stillness(bank, self._settings, self._workers)
         return NearestNeighbourScorer(
-            bank, extractors[0], self._settings, reach=_measure_stillness(bank, self._settings)
+            bank, extractors[0], self._settings, reach=reach, workers=self._workers
         )
 
 
@@ -116,6 +124,7 @@ class NearestNeighbourScorer:
         extractor_id: what encoded them.
         settings: how tokens are joined.
         reach: (rows, cols) a match may lie aside; None: anywhere.
+        workers: who searches a whole bank.
     """
 
     def __init__(
@@ -125,11 +134,16 @@ class NearestNeighbourScorer:
         settings: NearestNeighbourSettings,
         *,
         reach: tuple[int, int] | None,
+        workers: Workers,
     ) -> None:
         self._bank = bank
+        self._workers = workers
         self._extractor_id = extractor_id
         self._settings = settings
         self._reach = reach
+        self._searched = (
+            AnywhereSearch(bank, workers) if reach is None else NearbySearch(bank, reach)
+        )
 
     @property
     def is_still(self) -> bool:
@@ -139,7 +153,11 @@ class NearestNeighbourScorer:
     def without(self, reference: int) -> NearestNeighbourScorer:
         """The same scorer, one reference less."""
         return NearestNeighbourScorer(
-            self._bank.without(reference), self._extractor_id, self._settings, reach=self._reach
+            self._bank.without(reference),
+            self._extractor_id,
+            self._settings,
+            reach=self._reach,
+            workers=self._workers,
         )
 
     def score(self, features: PatchFeatures) -> AnomalyResult:
@@ -154,7 +172,7 @@ class NearestNeighbourScorer:
                 f"this picture by {features.extractor_id}"
             )
         query = embed(features, self._settings)
-        distance, index = _search(self._bank, query.rows, self._reach)
+        distance, index = self._searched.search(query.rows)
         patches = len(query.rows)
         nearest = Nearest(
             reference=index // patches, patch=index % patches, distance=distance, grid=query.grid
@@ -164,14 +182,8 @@ class NearestNeighbourScorer:
         )
 
 
-def _search(
-    bank: MemoryBank, queries: FloatArray, reach: tuple[int, int] | None
-) -> tuple[FloatArray, IntArray]:
-    return bank.search(queries) if reach is None else bank.search_nearby(queries, reach)
-
-
 def _measure_stillness(
-    bank: MemoryBank, settings: NearestNeighbourSettings
+    bank: MemoryBank, settings: NearestNeighbourSettings, workers: Workers
 ) -> tuple[int, int] | None:
     """How far to look, measured on the references alone: each against the others, both ways.
 
@@ -185,7 +197,8 @@ def _measure_stillness(
     for reference in range(bank.reference_count):
         queries = bank.rows[reference * rows * cols : (reference + 1) * rows * cols]
         others = bank.without(reference)
-        nearby, anywhere = others.search_nearby(queries, reach)[0], others.search(queries)[0]
+        nearby, _ = NearbySearch(others, reach).search(queries)
+        anywhere, _ = AnywhereSearch(others, workers).search(queries)
         increases.append(float(nearby.mean() - anywhere.mean()))
     return reach if np.mean(increases) < settings.stillness else None
 

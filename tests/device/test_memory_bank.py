@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from edge_sdk.errors import InputError
 from edge_sdk.records import FloatArray, IntArray, TokenGrid
 from edge_sdk.scoring import memory_bank
+from edge_sdk.scoring.anywhere import AnywhereSearch, Workers
 from edge_sdk.scoring.memory_bank import MemoryBank, build_memory_bank, unit_rows
+from edge_sdk.scoring.nearby import NearbySearch
 
 Found: TypeAlias = tuple[FloatArray, IntArray]
 CHUNK = memory_bank._CHUNK_ROWS
@@ -56,7 +58,9 @@ def brute_force(
 
 
 def search(bank: MemoryBank, queries: FloatArray, reach: tuple[int, int] | None) -> Found:
-    return bank.search(queries) if reach is None else bank.search_nearby(queries, reach)
+    if reach is None:
+        return AnywhereSearch(bank, Workers(3)).search(queries)
+    return NearbySearch(bank, reach).search(queries)
 
 
 @st.composite
@@ -68,7 +72,7 @@ def exact_cases(draw: st.DrawFn) -> tuple[MemoryBank, FloatArray, tuple[int, int
     return bank, exact_rows(draw, patches), reach
 
 
-@given(exact_cases(), st.booleans())
+@given(case=exact_cases(), is_nearby=st.booleans())
 def test_a_search_finds_what_a_loop_finds_and_the_first_of_equals(
     case: tuple[MemoryBank, FloatArray, tuple[int, int]], is_nearby: bool
 ) -> None:
@@ -83,7 +87,7 @@ def test_a_search_finds_what_a_loop_finds_and_the_first_of_equals(
 
 
 @given(
-    grid=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    grid=st.tuples(st.integers(1, 6), st.integers(1, 11)),
     references=st.integers(1, 4),
     reach=st.none() | st.tuples(st.integers(0, 6), st.integers(0, 6)),
     seed=st.integers(0, 999),
@@ -108,26 +112,27 @@ def test_looking_nearby_with_a_huge_reach_is_looking_anywhere(
     bank = MemoryBank(rows=random_rows(3 * patches, 5, seed=seed), grid=grid)
     queries = random_rows(patches, 5, seed=seed + 100)
     anywhere = bank.search(queries)
-    nearby = bank.search_nearby(queries, (1000, 1000))
-    assert np.abs(anywhere[0] - nearby[0]).max() < 1e-6
-    assert np.array_equal(anywhere[1], nearby[1])
+    distance, index = search(bank, queries, (1000, 1000))
+    assert np.abs(anywhere[0] - distance).max() < 1e-6
+    assert np.array_equal(anywhere[1], index)
 
 
 def test_a_reach_has_rows_first() -> None:
     rows = np.eye(12, dtype=np.float32)
     bank = MemoryBank(rows=rows, grid=(3, 4))
     below = np.roll(rows, -4, axis=0)  # each query is the patch below it
-    distance, index = bank.search_nearby(below, (1, 0))
+    distance, index = search(bank, below, (1, 0))
     assert index[:8].tolist() == list(range(4, 12))
     assert distance[:8].max() == 0
-    distance, _ = bank.search_nearby(below, (0, 3))
+    distance, _ = search(bank, below, (0, 3))
     assert distance[:8].min() == 1
 
 
 @pytest.mark.parametrize("dim", [3, 40, 384])
 def test_a_row_of_the_bank_is_at_distance_zero_and_never_below(dim: int) -> None:
     bank = MemoryBank(rows=random_rows(600, dim), grid=(10, 20))
-    for found in (bank.search(bank.rows[200:400]), bank.search_nearby(bank.rows[200:400], (2, 2))):
+    queries = bank.rows[200:400]
+    for found in (bank.search(queries), search(bank, queries, (2, 2))):
         assert found[1].tolist() == list(range(200, 400))
         assert found[0].min() >= 0
         assert found[0].max() < 1e-6
@@ -162,7 +167,9 @@ def test_a_query_that_is_not_finite_has_no_distance(value: float) -> None:
     queries[1, 2] = value
     with np.errstate(invalid="ignore"):
         anywhere, _ = bank.search(queries[:4])
-        nearby, _ = MemoryBank(rows=bank.rows[:12], grid=(2, 3)).search_nearby(queries[:6], (1, 1))
+        small = MemoryBank(rows=bank.rows[:12], grid=(2, 3))
+        nearby, index = search(small, queries[:6], (1, 1))
+    assert 0 <= index[1] < len(small.rows)
     for distance in (anywhere, nearby):
         assert not np.isfinite(distance[1])
         assert np.isfinite(np.delete(distance, 1)).all()

@@ -63,12 +63,15 @@ def open_spool(directory: Path, **limits: Any) -> Spool:
     )
 
 
-def make_publisher(directory: Path, port: int, **settings: Any) -> MqttPublisher:
+def make_publisher(
+    directory: Path, port: int, *, is_confirmed: bool = False, **settings: Any
+) -> MqttPublisher:
     """A publisher to the broker on a loopback port."""
     return MqttPublisher(
         BrokerSettings(**{"host": "127.0.0.1", "port": port, **settings}),
         TOPICS,
         state_directory=directory,
+        is_confirmed=is_confirmed,
     )
 
 

@@ -17,7 +17,16 @@ PREFIX: Final = "edge/v1"
 
 _VALIDATORS: Final = {
     name: Draft202012Validator(load_schema(name))
-    for name in ("message", "state", "status", "trigger", "references", "challenge")
+    for name in (
+        "message",
+        "state",
+        "status",
+        "trigger",
+        "references",
+        "challenge",
+        "resync",
+        "ack",
+    )
 }
 
 
@@ -129,7 +138,7 @@ def check(received: Received) -> None:
     assert received.topic.startswith(f"{PREFIX}/"), received
     assert received.qos == 1, received
     device, name, *rest = received.topic.removeprefix(f"{PREFIX}/").split("/")
-    if name == "cmd":
+    if name in ("cmd", "ack"):
         return  # what the plant says, not the device
     if name == "alert" and rest[1:] == ["image"]:
         decode_image(received.payload, name=received.topic)

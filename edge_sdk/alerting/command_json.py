@@ -12,6 +12,8 @@ from edge_sdk.errors import InputError
 
 _IDENTIFIER = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}\Z")
 _QUOTED_CHARACTERS = 80
+_MAX_SEQ = 2**53
+"""The largest whole number that every reader of JSON knows exactly."""
 
 
 def read_command(command: str, payload: bytes, keys: frozenset[str]) -> Mapping[str, Any]:
@@ -60,6 +62,17 @@ def read_identifier(what: str, value: object) -> str:
     raise InputError(
         f"{what}: expected 1 to 128 characters without control characters, got {quote(value)}"
     )
+
+
+def read_seq(what: str, value: object) -> int:
+    """A message's number.
+
+    Raises:
+        InputError: it is none.
+    """
+    if type(value) is int and 1 <= value <= _MAX_SEQ:
+        return value
+    raise InputError(f"{what}: expected a whole number from 1 to 2^53, got {quote(value)}")
 
 
 def read_camera(command: str, values: Mapping[str, Any]) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from edge_sdk.alerting.durable import sync_directory
 from edge_sdk.errors import SpoolError
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _KEPT_QUARANTINED = 2
 _LOGGER = logging.getLogger(__name__)
 
@@ -26,8 +26,9 @@ CREATE TABLE triggers (         -- of parts, not of SQLite: see ``ledger``
     UNIQUE (camera, trigger_id)
 );
 CREATE INDEX unanswered ON triggers (number) WHERE is_answered = 0;
-PRAGMA user_version = 2;
 """
+_GAP_PICTURES = "ALTER TABLE totals ADD COLUMN gap_pictures INTEGER NOT NULL DEFAULT 0;"
+_DATE = f"PRAGMA user_version = {_SCHEMA_VERSION};"
 # The totals are kept by triggers, so that no statement can change rows and forget them.
 _SCHEMA = """
 BEGIN;
@@ -129,7 +130,7 @@ def begin_tables(connection: sqlite3.Connection, *, last_seq: int) -> None:
     Raises:
         sqlite3.Error: the disk refused.
     """
-    connection.executescript(_SCHEMA + _TRIGGERS)
+    connection.executescript(_SCHEMA + _TRIGGERS + _GAP_PICTURES + _DATE)
     connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('messages', ?)", [last_seq])
 
 
@@ -172,8 +173,9 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > _SCHEMA_VERSION:
         raise SpoolError(f"{path}: expected version {_SCHEMA_VERSION}, got the newer {version}")
-    if version == 1:  # it knew no ledger of triggers
-        connection.executescript(f"BEGIN; {_TRIGGERS} COMMIT;")
+    if 1 <= version < _SCHEMA_VERSION:  # 1 knew no ledger of triggers, 2 no pictures in gaps
+        tables = _TRIGGERS if version == 1 else ""
+        connection.executescript(f"BEGIN; {tables} {_GAP_PICTURES} {_DATE} COMMIT;")
         version = _SCHEMA_VERSION
     (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     (objects,) = connection.execute(

@@ -34,6 +34,8 @@ class Entry:
     draft: MessageDraft | None = None
     picture: bytes | None = None
     """JPEG, to be sent after all messages."""
+    is_picture_left_out: bool = False
+    """Whether there was one that could not be kept until now; to be counted."""
     trigger: TriggerNote | None = None
 
 

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+from edge_sdk.alerting.lanes import Lanes
+from edge_sdk.alerting.link import Link
 from edge_sdk.alerting.payload import DeviceFlag
+from edge_sdk.alerting.resend import Resender
 from edge_sdk.alerting.spool import Spool
-from edge_sdk.alerting.topics import Topics
 from edge_sdk.errors import PublishError, SpoolError
-from edge_sdk.protocols import Publisher
 from edge_sdk.records import Message
 
 _POLL_SECONDS = 0.05
@@ -23,49 +24,11 @@ _QUICK_DISK_SECONDS = 0.005
 _SPOOL_RETRY_SECONDS = 1.0
 _PICTURE_ATTEMPTS = 3
 _GOODBYE_SECONDS = 3.0
+_TICK_SECONDS = 1.0
 
 _LOGGER = logging.getLogger(__name__)
 _random = secrets.SystemRandom()
 _Answer = TypeVar("_Answer")
-
-
-class Link(Publisher, Protocol):
-    """What the forwarder needs of a way to the plant system, called from its thread only."""
-
-    @property
-    def topics(self) -> Topics:
-        """Of this device."""
-        ...
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the other end has answered lately; any thread may ask."""
-        ...
-
-    @property
-    def flags(self) -> frozenset[DeviceFlag]:
-        """What is wrong with the connection; any thread may ask."""
-        ...
-
-    def connect(self) -> None:
-        """Connect and say that the device is there, or raise ``PublishError``."""
-        ...
-
-    def publish_retained(self, topic: str, payload: bytes) -> bool:
-        """Publish for late subscribers, too; False where it was refused."""
-        ...
-
-    def publish_picture(self, *, camera: str, message_id: str, seq: int, jpeg: bytes) -> bool:
-        """Publish a picture; False where it was refused."""
-        ...
-
-    def poll(self, timeout_seconds: float) -> None:
-        """Keep the connection alive and let commands in, or raise ``PublishError``."""
-        ...
-
-    def close(self) -> None:
-        """Say that the stop is planned, and disconnect."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +44,11 @@ class ForwarderSettings:
     """A connection that lasted so long starts the waits from the beginning."""
     refused_wait_seconds: float = 30.0
     """Wait before messages that the broker refused are offered again."""
+    is_end_to_end: bool = False
+    """Whether a message is done only when a receiver, not the broker, has acknowledged it."""
+    first_confirm_seconds: float = 60.0
+    """Wait before what no receiver has acknowledged is sent again; doubled as long as none does."""
+    longest_confirm_seconds: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +63,11 @@ class ForwarderStatistics:
 
 
 class Forwarder:
-    """Forwards in the order: birth, state, losses, messages by ``seq``, pictures.
+    """Forwards birth, state, losses, messages, what was asked for again, and pictures, in order.
 
-    One thread does everything, the network included, except to wait for the disk: commands come
-    in while that stalls. Nothing here ever holds up inspection.
+    For the order of messages see ``Lanes``. One thread does everything, the network included,
+    except to wait for the disk: commands come in while that stalls. Nothing here ever holds up
+    inspection.
     """
 
     def __init__(self, spool: Spool, publisher: Link, settings: ForwarderSettings) -> None:
@@ -113,7 +82,10 @@ class Forwarder:
         self._published_state: bytes | None = None
         self._refused_until = float("inf")
         self._has_told_losses = False
-        self._after = 0
+        self._lanes = Lanes(spool, settings.window)
+        self._resender = Resender(spool, settings.window)
+        self._confirm_seconds = settings.first_confirm_seconds
+        self._ticked = time.monotonic()
         self._seen_seq = -1
         self._picture_seq = 0
         self._picture_attempts = 0
@@ -125,6 +97,11 @@ class Forwarder:
     def is_alive(self) -> bool:
         """Whether the thread runs; for the watchdog."""
         return self._thread.is_alive()
+
+    @property
+    def silent_seconds(self) -> float:
+        """Since the thread last showed that it works; infinite once it has ended."""
+        return time.monotonic() - self._ticked if self.is_alive else float("inf")
 
     @property
     def is_connected(self) -> bool:
@@ -161,6 +138,10 @@ class Forwarder:
         """Publish this as the device's state, now if it is new, and after every reconnection."""
         self._state = payload
 
+    def resend(self, first: int, last: int, on_done: Callable[[int], None]) -> bool:
+        """Send delivered messages again (see ``Resender.ask``)."""
+        return self._resender.ask(first, last, on_done)
+
     def stop(self, drain_seconds: float) -> bool:
         """Send what waits, as far as the time goes, say goodbye and end.
 
@@ -191,11 +172,15 @@ class Forwarder:
             # Full jitter: after a power cut a hundred devices shall not come back in step.
             longest = self._settings.first_wait_seconds * 2 ** min(attempts, 30)
             attempts += 1
-            self._stopping.wait(
-                _random.uniform(0, min(longest, self._settings.longest_wait_seconds))
-            )
+            self._pause(_random.uniform(0, min(longest, self._settings.longest_wait_seconds)))
         self._publisher.close()
         self._disk.shutdown(wait=False)
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopping.is_set():
+            self._ticked = time.monotonic()
+            self._stopping.wait(min(left, _TICK_SECONDS))
 
     def _serve(self) -> None:
         """Forward over one connection, until it breaks or all is done at a stop."""
@@ -203,6 +188,7 @@ class Forwarder:
         self._start_over()
         wait_until = 0.0
         while time.monotonic() < self._stop_at:
+            self._ticked = time.monotonic()
             is_busy = self._publish_state()
             if time.monotonic() >= wait_until:
                 try:
@@ -211,6 +197,7 @@ class Forwarder:
                 except SpoolError as error:  # the connection lives on, for state and commands
                     self._note(error)
                     self._spool_works = False
+                    self._start_over()  # what was sent and could not be noted is sent again
                     wait_until = time.monotonic() + _SPOOL_RETRY_SECONDS
             if not is_busy:
                 if self._stopping.is_set():
@@ -227,22 +214,31 @@ class Forwarder:
 
     def _forward(self) -> bool:
         """Send what comes first; whether there was anything."""
+        self._note_confirmed()
         newest = self._spool.last_seq
-        if newest == self._seen_seq:
-            # Only when all others have had their turn, however many are refused.
-            if time.monotonic() < self._refused_until:
-                return False
-            self._start_over()
-        if self._forward_losses() or self._forward_messages() or self._forward_picture():
-            return True
-        self._seen_seq = newest
-        return False
+        if newest != self._seen_seq or self._resender.is_wanted:
+            if (
+                self._forward_losses()
+                or self._forward_messages()
+                or self._forward_again()
+                or self._forward_picture()
+            ):
+                return True
+            self._seen_seq = newest
+        # Only when all others have had their turn, however many are refused.
+        if time.monotonic() < self._refused_until:
+            return False
+        self._confirm_seconds = min(
+            2 * self._confirm_seconds, self._settings.longest_confirm_seconds
+        )
+        self._start_over()
+        return True
 
     def _start_over(self) -> None:
         """Offer everything that is not acknowledged, from the oldest on."""
         self._refused_until = float("inf")
         self._has_told_losses = False
-        self._after = 0
+        self._lanes.start_over()
         self._seen_seq = -1
 
     def _forward_losses(self) -> bool:
@@ -253,21 +249,38 @@ class Forwarder:
         return True
 
     def _forward_messages(self) -> bool:
-        messages = self._on_disk(lambda: self._spool.peek(self._settings.window, after=self._after))
+        messages = self._on_disk(self._lanes.take)
         self._publish(messages)
+        return bool(messages)
+
+    def _forward_again(self) -> bool:
+        if not self._resender.is_wanted:
+            return False
+        messages = self._on_disk(self._resender.take)
         if messages:
-            self._after = messages[-1].seq  # what was refused stays behind and stops no others
+            self._resender.note(messages, len(self._publisher.publish(messages)))
         return bool(messages)
 
     def _publish(self, messages: list[Message]) -> None:
         if not messages:
             return
         accepted = self._publisher.publish(messages)
-        self._on_disk(lambda: self._spool.acknowledge(accepted))
         self._messages += len(accepted)
+        if self._settings.is_end_to_end:
+            self._retry_within(self._confirm_seconds)
+        else:
+            self._on_disk(lambda: self._spool.acknowledge(accepted))
         if len(accepted) < len(messages):
-            retry_at = time.monotonic() + self._settings.refused_wait_seconds
-            self._refused_until = min(self._refused_until, retry_at)
+            self._retry_within(self._settings.refused_wait_seconds)
+
+    def _retry_within(self, seconds: float) -> None:
+        self._refused_until = min(self._refused_until, time.monotonic() + seconds)
+
+    def _note_confirmed(self) -> None:
+        confirmed = self._publisher.take_confirmed()
+        if confirmed:
+            self._on_disk(lambda: self._spool.acknowledge(confirmed))
+            self._confirm_seconds = self._settings.first_confirm_seconds
 
     def _forward_picture(self) -> bool:
         pictures = self._on_disk(lambda: self._spool.peek_pictures(1))

@@ -14,10 +14,11 @@ from queue import Queue
 
 from edge_sdk.alerting.broker import BrokerSettings, Outgoing
 from edge_sdk.alerting.commands import Command, CommandInbox
+from edge_sdk.alerting.confirmation import ConfirmationInbox
 from edge_sdk.alerting.mqtt import MqttConnection, Version
 from edge_sdk.alerting.payload import DeviceFlag, encode_message
 from edge_sdk.alerting.presence import Presence
-from edge_sdk.alerting.session import BrokerSession, Receipt
+from edge_sdk.alerting.session import BrokerSession, Inbox, Receipt
 from edge_sdk.alerting.topics import Topics
 from edge_sdk.errors import PublishError
 from edge_sdk.records import Message
@@ -50,6 +51,7 @@ class MqttPublisher:
         topics: of this device.
         state_directory: where the number of the session is kept.
         on_command: called when a command has come.
+        is_confirmed: whether receivers say what they have (see ``take_confirmed``).
     """
 
     def __init__(
@@ -59,11 +61,13 @@ class MqttPublisher:
         *,
         state_directory: Path,
         on_command: Callable[[], None] | None = None,
+        is_confirmed: bool = False,
     ) -> None:
         self.topics = topics
         self._settings = settings
         self._presence = Presence(topics, state_directory)
         self._inbox = CommandInbox(topics, on_command)
+        self._confirmations = ConfirmationInbox(topics) if is_confirmed else None
         self._session: BrokerSession | None = None
         self._version: Version | None = None
         self._has_tls_error = False
@@ -120,8 +124,13 @@ class MqttPublisher:
             self._session = None
         self._presence.begin()
         connection = self._open()
-        session = BrokerSession(connection, self._settings, self._inbox, self._presence)
+        inboxes: list[Inbox] = [self._inbox]
+        if self._confirmations is not None:
+            inboxes.append(self._confirmations)
+        session = BrokerSession(connection, self._settings, inboxes, self._presence)
         filters = [self.topics.commands, self.topics.status]
+        if self._confirmations is not None:
+            filters.append(self.topics.ack)
         if connection.version == "3.1.1":
             filters += self.topics.durable
         refusal = session.subscribe(filters)
@@ -172,6 +181,10 @@ class MqttPublisher:
             expiry_seconds=_PICTURE_EXPIRY_SECONDS,
         )
         return self._exchange([picture])[0]
+
+    def take_confirmed(self) -> list[int]:
+        """The ``seq`` of messages that receivers have acknowledged since the last call."""
+        return [] if self._confirmations is None else self._confirmations.take()
 
     def poll(self, timeout_seconds: float) -> None:
         """Let commands in and the connection live; to be called whenever there is nothing to do.

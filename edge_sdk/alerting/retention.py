@@ -15,7 +15,9 @@ from edge_sdk.records import Severity
 SEVERITIES = (Severity.INFO, Severity.WARN, Severity.CRITICAL)
 """By rank: the place is the number in the database."""
 
-GapReason = Literal["spool_full", "corrupt"]
+GapReason = Literal["spool_full", "corrupt", "refused", "disk_slow"]
+"""``refused``: a picture that no broker took. ``disk_slow``: pictures had to wait too long for the
+disk to be kept in memory. Of a gap with several reasons the last one is told."""
 
 
 def trim(connection: sqlite3.Connection, *, max_rows: int, max_bytes: int) -> None:
@@ -34,7 +36,7 @@ def trim(connection: sqlite3.Connection, *, max_rows: int, max_bytes: int) -> No
             )
         elif pictures and size > max_bytes:
             (seq,) = connection.execute("SELECT min(seq) FROM pictures").fetchone()
-            drop_picture(connection, seq)
+            drop_picture(connection, seq, "spool_full")
         else:
             lowest = connection.execute(
                 "SELECT seq FROM messages WHERE acked_at IS NULL AND is_gap = 0 "
@@ -46,7 +48,7 @@ def trim(connection: sqlite3.Connection, *, max_rows: int, max_bytes: int) -> No
 
 
 def drop_message(connection: sqlite3.Connection, seq: int, reason: GapReason) -> None:
-    """Delete a message that was not acknowledged, count it and note it for the next gap event."""
+    """Delete a message that was not acknowledged, with its picture; the next gap event tells it."""
     (rank,) = connection.execute("SELECT severity FROM messages WHERE seq = ?", [seq]).fetchone()
     connection.execute("DELETE FROM messages WHERE seq = ?", [seq])
     name = SEVERITIES[rank].value
@@ -55,6 +57,7 @@ def drop_message(connection: sqlite3.Connection, seq: int, reason: GapReason) ->
         f"gap_{name} = gap_{name} + 1"
     )
     note_gap(connection, seq, seq, reason)
+    drop_picture(connection, seq, reason)
 
 
 def note_gap(connection: sqlite3.Connection, first: int, last: int, reason: GapReason) -> None:
@@ -66,10 +69,18 @@ def note_gap(connection: sqlite3.Connection, first: int, last: int, reason: GapR
     )
 
 
-def drop_picture(connection: sqlite3.Connection, seq: int) -> None:
-    """Delete a picture that was not acknowledged, and count it."""
-    deleted = connection.execute("DELETE FROM pictures WHERE seq = ?", [seq]).rowcount
-    connection.execute("UPDATE totals SET dropped_pictures = dropped_pictures + ?", [deleted])
+def drop_picture(connection: sqlite3.Connection, seq: int, reason: GapReason) -> None:
+    """Delete the picture of a message, if one waits; it is counted, and told as a message is."""
+    if connection.execute("DELETE FROM pictures WHERE seq = ?", [seq]).rowcount:
+        count_picture(connection, seq, reason)
+
+
+def count_picture(connection: sqlite3.Connection, seq: int, reason: GapReason) -> None:
+    """Count a picture that nobody will get, and note it for the next gap event."""
+    connection.execute(
+        "UPDATE totals SET dropped_pictures = dropped_pictures + 1, gap_pictures = gap_pictures + 1"
+    )
+    note_gap(connection, seq, seq, reason)
 
 
 def purge_acknowledged(

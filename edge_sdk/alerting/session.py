@@ -12,15 +12,23 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from edge_sdk.alerting.broker import Answer, BrokerSettings, Incoming, Outgoing
-from edge_sdk.alerting.commands import CommandInbox
 from edge_sdk.alerting.mqtt import MqttConnection
 from edge_sdk.alerting.presence import Presence
 from edge_sdk.errors import PublishError
 
 _MIN_BYTES_PER_SECOND = 10_000
 """A slower link is taken for dead."""
+
+
+class Inbox(Protocol):
+    """Takes what comes on its topics."""
+
+    def offer(self, incoming: Incoming) -> bool:
+        """Take it; False where it is not on a topic of this one."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +50,12 @@ class BrokerSession:
         self,
         connection: MqttConnection,
         settings: BrokerSettings,
-        inbox: CommandInbox,
+        inboxes: Sequence[Inbox],
         presence: Presence,
     ) -> None:
         self.connection = connection
         self._settings = settings
-        self._inbox = inbox
+        self._inboxes = inboxes
         self._presence = presence
         self._came_back: set[tuple[str, bytes]] = set()
         self._proven: set[str] = set()
@@ -81,7 +89,7 @@ class BrokerSession:
         for event in self.connection.turn(max(0.0, timeout_seconds)):
             if isinstance(event, Answer):
                 answers.append(event)
-            elif not self._inbox.offer(event):
+            elif not any(inbox.offer(event) for inbox in self._inboxes):
                 self._note_return(event)
         return answers
 

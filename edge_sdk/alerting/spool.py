@@ -20,11 +20,12 @@ from edge_sdk.errors import ConfigError, InputError
 from edge_sdk.records import Message, MessageDraft
 
 _LOGGER = logging.getLogger(__name__)
+_NO_LIMIT = 2**63 - 1
 # Four walks along the index, merged: sorting all that waits would take seconds after an outage.
 # The tales of losses (is_gap) are warnings.
 _WALK = """
 SELECT * FROM (SELECT seq, stored_at, payload FROM messages
-WHERE acked_at IS NULL AND is_gap = {} AND severity = {} AND seq > :after
+WHERE acked_at IS NULL AND is_gap = {} AND severity = {} AND seq > :after AND seq <= :up_to
 ORDER BY seq LIMIT :limit)
 """
 _PEEK = (
@@ -126,11 +127,13 @@ class Spool:
             for entry in entries:
                 if entry.trigger is not None:
                     ledger.take(connection, entry.trigger)
-                messages.append(
-                    None
-                    if entry.draft is None
-                    else self._insert(connection, entry.draft, entry.picture)
-                )
+                if entry.draft is None:
+                    messages.append(None)
+                    continue
+                message = self._insert(connection, entry.draft, entry.picture)
+                if entry.is_picture_left_out:
+                    retention.count_picture(connection, message.seq, "disk_slow")
+                messages.append(message)
             retention.trim(connection, max_rows=self._max_rows, max_bytes=self._max_bytes)
         return messages
 
@@ -158,19 +161,22 @@ class Spool:
         with self._storage.transaction() as connection:
             return ledger.read(connection)
 
-    def peek(self, limit: int, *, after: int = 0) -> list[Message]:
+    def peek(self, limit: int, *, after: int = 0, up_to: int = _NO_LIMIT) -> list[Message]:
         """The oldest messages that are not acknowledged, at most ``limit``.
 
         Args:
             limit: how many.
             after: only those with a greater ``seq``, to pass by what a broker refuses.
+            up_to: only those with no greater ``seq``.
 
         Raises:
             SpoolError: the disk refuses.
         """
         with self._storage.transaction() as connection:
             self._storage.tell_gap(connection)
-            rows = connection.execute(_PEEK, {"after": after, "limit": limit}).fetchall()
+            rows = connection.execute(
+                _PEEK, {"after": after, "up_to": up_to, "limit": limit}
+            ).fetchall()
             return _decode(connection, [(seq, payload) for seq, _, payload in rows])
 
     def peek_gaps(self) -> list[Message]:
@@ -185,6 +191,25 @@ class Spool:
                 "SELECT seq, payload FROM messages WHERE acked_at IS NULL AND is_gap = 1"
             ).fetchall()
             return _decode(connection, rows)
+
+    def peek_acknowledged(self, limit: int, *, after: int, up_to: int) -> list[Message]:
+        """The oldest messages that are acknowledged and still kept, at most ``limit``.
+
+        Args:
+            limit: how many.
+            after: only those with a greater ``seq``.
+            up_to: only those with no greater ``seq``.
+
+        Raises:
+            SpoolError: the disk refuses.
+        """
+        with self._storage.transaction() as connection:
+            rows = connection.execute(
+                "SELECT seq, payload FROM messages WHERE acked_at IS NOT NULL "
+                "AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+                [after, up_to, limit],
+            ).fetchall()
+        return [decode_message(payload) for _, payload in rows]
 
     def acknowledge(self, seqs: Iterable[int]) -> None:
         """Note that the broker has these; they are not peeked again.
@@ -233,7 +258,7 @@ class Spool:
             SpoolError: the disk refuses.
         """
         with self._storage.transaction() as connection:
-            retention.drop_picture(connection, seq)
+            retention.drop_picture(connection, seq, "refused")
 
     def statistics(self) -> SpoolStatistics:
         """How full it is, and what has passed through.
@@ -245,7 +270,9 @@ class Spool:
             cursor = connection.execute("SELECT * FROM totals")
             names = [column[0] for column in cursor.description]
             totals = dict(zip(names, cursor.fetchone(), strict=True))
-            oldest = connection.execute(_PEEK, {"after": 0, "limit": 1}).fetchone()
+            oldest = connection.execute(
+                _PEEK, {"after": 0, "up_to": _NO_LIMIT, "limit": 1}
+            ).fetchone()
         return SpoolStatistics(
             rows=totals["waiting_rows"],
             bytes=totals["all_bytes"],

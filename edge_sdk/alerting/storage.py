@@ -108,7 +108,8 @@ class Storage:
         While one waits the next gap grows, so that a long outage leaves one and not thousands.
         """
         gap = connection.execute(
-            "SELECT gap_from, gap_to, gap_reason, gap_info, gap_warn, gap_critical FROM totals "
+            "SELECT gap_from, gap_to, gap_reason, gap_info, gap_warn, gap_critical, "
+            "gap_pictures FROM totals "
             "WHERE gap_from IS NOT NULL AND NOT EXISTS "
             "(SELECT 1 FROM messages WHERE acked_at IS NULL AND is_gap = 1)"
         ).fetchone()
@@ -119,12 +120,13 @@ class Storage:
             "from_seq": gap[0],
             "to_seq": gap[1],
             "reason": gap[2],
-            "by_severity": dict(zip(names, gap[3:], strict=True)),
+            "by_severity": dict(zip(names, gap[3:6], strict=True)),
+            "pictures": gap[6],
         }
         self.insert(connection, self._event(_GAP, data))
         connection.execute(
             "UPDATE totals SET gap_from = NULL, gap_to = NULL, gap_reason = NULL, "
-            "gap_info = 0, gap_warn = 0, gap_critical = 0"
+            "gap_info = 0, gap_warn = 0, gap_critical = 0, gap_pictures = 0"
         )
 
     def close(self) -> None:

@@ -64,6 +64,11 @@ class Topics:
         return self._below("event")
 
     @property
+    def ack(self) -> str:
+        """Where a receiver says what it has, with ``delivery: end_to_end``."""
+        return self._below("ack")
+
+    @property
     def doctor(self) -> str:
         """Last will of ``edge-doctor``, which a connection must have; nothing else comes here."""
         return self._below("doctor")

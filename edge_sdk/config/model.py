@@ -127,6 +127,9 @@ class MqttConfig(Group):
     """Encryption. `tls: {}` is enough where the system knows the broker's authority."""
     allow_insecure: bool = False
     """Whether a broker on another computer may be used without `tls`; the state then says so."""
+    delivery: Literal["broker", "end_to_end"] = "broker"
+    """When a message is done: when the broker has it, or only when a receiver has said on `ack`
+    that it has it."""
     pictures: bool = True
     """Whether pictures of anomalies are sent."""
     picture_max_bytes: Annotated[int, Field(ge=4096, le=1048576)] = 131072

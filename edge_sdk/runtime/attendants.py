@@ -1,4 +1,4 @@
-"""Who changes how stations judge while they run: change-overs, run-ins and challenges."""
+"""Who attends to a running box: change-overs, run-ins, challenges, and what was missed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from edge_sdk.runtime.learning import Learner
 from edge_sdk.runtime.loop import Attendant
 from edge_sdk.runtime.masters import load_masters
 from edge_sdk.runtime.outbox import DryOutbox, DurableOutbox
+from edge_sdk.runtime.resync import Resync
 from edge_sdk.runtime.station import Station
 
 
@@ -70,4 +71,5 @@ def attend_stations(
     learner = Learner(stations, drafts)
     opened.callback(learner.close)
     opened.callback(changes.close)
-    return (changes, learner, challenger), learner
+    resync = Resync(outbox, drafts, on_news=on_news)
+    return (changes, learner, challenger, resync), learner

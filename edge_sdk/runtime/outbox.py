@@ -18,6 +18,7 @@ from edge_sdk.alerting.identity import time_quality
 from edge_sdk.alerting.ledger import TriggerNote
 from edge_sdk.alerting.payload import CameraStatus, DeviceFlag, state_payload
 from edge_sdk.alerting.publisher import MqttPublisher
+from edge_sdk.alerting.resend import RESYNC_COMMAND
 from edge_sdk.alerting.spool import Spool
 from edge_sdk.alerting.topics import Topics
 from edge_sdk.alerting.trigger import TRIGGER_COMMAND
@@ -75,6 +76,8 @@ class DurableOutbox:
         self._bundle_id = bundle_id
         self._changes: list[Command] = []
         self._challenges: list[Command] = []
+        self._resyncs: list[Command] = []
+        is_end_to_end = mqtt.delivery == "end_to_end"
         self._is_enabled = mqtt.enabled
         self._spool = Spool.open(
             config.state_dir / "spool",
@@ -89,9 +92,12 @@ class DurableOutbox:
             Topics(mqtt.topic_prefix, config.device.name),
             state_directory=config.state_dir,
             on_command=on_news,
+            is_confirmed=is_end_to_end,
         )
         self._writer = SpoolWriter(self._spool.store)
-        self._forwarder = Forwarder(self._spool, self._publisher, ForwarderSettings())
+        self._forwarder = Forwarder(
+            self._spool, self._publisher, ForwarderSettings(is_end_to_end=is_end_to_end)
+        )
         if self._is_enabled:
             self._forwarder.start()
 
@@ -135,6 +141,8 @@ class DurableOutbox:
                 self._changes.append(command)
             elif command.name == CHALLENGE_COMMAND:
                 self._challenges.append(command)
+            elif command.name == RESYNC_COMMAND:
+                self._resyncs.append(command)
             else:
                 _LOGGER.warning("command %s: not understood by this version", command.name)
 
@@ -147,6 +155,20 @@ class DurableOutbox:
         """Commands ``cmd/challenge`` that came before the last ``take_triggers``."""
         challenges, self._challenges = self._challenges, []
         return challenges
+
+    def take_resyncs(self) -> list[Command]:
+        """Commands ``cmd/resync`` that came before the last ``take_triggers``."""
+        resyncs, self._resyncs = self._resyncs, []
+        return resyncs
+
+    def resend(self, first: int, last: int, on_done: Callable[[int], None]) -> bool:
+        """Send delivered messages again (see ``Forwarder.resend``)."""
+        return self._forwarder.resend(first, last, on_done)
+
+    @property
+    def forwarder_silent_seconds(self) -> float:
+        """Since the forwarder last showed that it works; 0 where nothing is sent at all."""
+        return self._forwarder.silent_seconds if self._is_enabled else 0.0
 
     def report(self, cameras: Mapping[str, CameraStatus]) -> None:
         """Make the retained state say this; counted by the thread that stores, then published.

@@ -73,7 +73,7 @@ class SpoolWriter:
                     if not self._leaves_pictures_out:
                         _LOGGER.warning("pictures are left out: too many wait for the disk")
                     self._leaves_pictures_out = True
-                    entry = replace(entry, picture=None)
+                    entry = replace(entry, picture=None, is_picture_left_out=True)
                     size = 0
                 self._picture_bytes += size
             self._waiting.append(_Waiting(entry=entry, on_stored=on_stored))

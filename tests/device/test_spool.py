@@ -235,6 +235,7 @@ def test_when_full_the_oldest_of_the_lowest_severity_goes_and_one_event_tells(
             "to_seq": 30,
             "reason": "spool_full",
             "by_severity": {"info": 15, "warn": 3, "critical": 0},
+            "pictures": 0,
         }
         lost = set(range(1, 31)) - set(seqs(waiting))
         assert min(lost) == 1
@@ -292,7 +293,7 @@ def test_acknowledged_messages_go_before_pictures_and_pictures_before_messages(
         assert kept_rows(tmp_path) == 0
         assert spool.statistics().dropped["pictures"] == 1
         assert [stored.seq for stored in spool.peek_pictures(9)] == [24], "the older one went"
-        assert seqs(spool.peek(9)) == [23, 24]
+        assert seqs(spool.peek(9)) == [23, 24, 25], "the third tells of the picture"
 
         for _ in range(80):
             spool.append(make_draft(INFO))
@@ -301,6 +302,44 @@ def test_acknowledged_messages_go_before_pictures_and_pictures_before_messages(
         assert counts.dropped["pictures"] == 2
         assert 0 < counts.dropped["info"] < 40
         assert counts.bytes <= 45_000
+
+
+def test_a_picture_that_was_dropped_is_told_in_a_gap_though_its_message_was_not(
+    tmp_path: Path,
+) -> None:
+    with spool_in(tmp_path, max_bytes=45_000) as spool:
+        first = spool.append(make_draft(), b"j" * 30_000)
+        second = spool.append(make_draft(), b"j" * 30_000)
+        (gap,) = spool.peek_gaps()
+        assert gap.data == {
+            "from_seq": first.seq,
+            "to_seq": first.seq,
+            "reason": "spool_full",
+            "by_severity": {"info": 0, "warn": 0, "critical": 0},
+            "pictures": 1,
+        }
+        spool.acknowledge([gap.seq])
+        spool.drop_picture(second.seq)  # the broker took none so large
+        (later,) = spool.peek_gaps()
+        assert later.data is not None
+        assert (later.data["reason"], later.data["pictures"]) == ("refused", 1)
+        assert seqs(spool.peek(9))[:2] == [first.seq, second.seq]
+
+
+def test_a_spool_of_the_version_before_is_taken_over_with_what_waits_in_it(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        waiting = spool.append(make_draft())
+    with closing(sqlite3.connect(database(tmp_path))) as connection:
+        connection.executescript(
+            "ALTER TABLE totals DROP COLUMN gap_pictures; PRAGMA user_version = 2;"
+        )
+    with spool_in(tmp_path, max_bytes=45_000) as spool:
+        assert spool.peek(9) == [waiting]
+        for _ in range(2):
+            spool.append(make_draft(), b"j" * 30_000)
+        (gap,) = spool.peek_gaps()
+        assert gap.data is not None
+        assert gap.data["pictures"] == 1
 
 
 def kept_rows(directory: Path) -> int:

@@ -53,10 +53,11 @@ def device(
     *,
     patience: ForwarderSettings = QUICK,
     max_rows: int = 100_000,
+    is_confirmed: bool = False,
     **settings: Any,
 ) -> Iterator[Device]:
     spool = open_spool(directory, max_rows=max_rows)
-    publisher = make_publisher(directory, port, **settings)
+    publisher = make_publisher(directory, port, is_confirmed=is_confirmed, **settings)
     forwarder = Forwarder(spool, publisher, patience)
     forwarder.start()
     try:
@@ -392,7 +393,7 @@ def test_a_broker_that_never_answers_version_5_gets_3_1_1(tmp_path: Path) -> Non
 
 
 def test_a_broker_that_took_version_5_once_is_never_offered_less(tmp_path: Path) -> None:
-    patience = {"connect_timeout_seconds": 0.5, "acknowledge_timeout_seconds": 0.5}
+    patience: dict[str, Any] = {"connect_timeout_seconds": 0.5, "acknowledge_timeout_seconds": 0.5}
     with Mosquitto() as broker, Subscriber(broker.port) as plant:
         publisher = make_publisher(tmp_path, broker.port, **patience)
         publisher.connect()
@@ -595,3 +596,75 @@ def test_a_session_file_that_cannot_be_read_does_not_keep_alerts_back(tmp_path: 
     ):
         plant.wait_for(has_all([box.spool.append(make_draft())]), 10)
         assert statuses(plant)[0][2] > 1_000_000_000, "above any number used before"
+
+
+def test_a_new_message_is_not_kept_waiting_by_a_backlog_and_the_backlog_still_arrives(
+    tmp_path: Path,
+) -> None:
+    with Mosquitto() as broker, Subscriber(broker.port, ALERT) as plant:
+        spool = open_spool(tmp_path)
+        backlog = [spool.append(make_draft()) for _ in range(800)]
+        spool.close()
+        with device(tmp_path, broker.port) as box:
+            plant.wait_for(lambda seen: len(seen) >= 20, 10)
+            live = []
+            for number in range(5):
+                live.append(box.spool.append(make_draft()))
+                plant.wait_for(has_all(live), 10)
+                before = len(plant.on(ALERT))
+                assert before < len(backlog), f"message {number} waited for the backlog"
+            plant.wait_for(has_all(backlog), 30)
+    order = [seq for seq in seqs(plant.on(ALERT)) if seq <= backlog[-1].seq]
+    assert order == sorted(order), "each lane in its order"
+
+
+def seqs(received: list[Received]) -> list[int]:
+    return [json.loads(message.payload)["seq"] for message in received]
+
+
+def test_delivered_messages_are_sent_again_when_asked_for_and_as_they_were(tmp_path: Path) -> None:
+    told: list[int] = []
+    with (
+        Mosquitto() as broker,
+        Subscriber(broker.port, ALERT) as plant,
+        device(tmp_path, broker.port) as box,
+    ):
+        sent = [box.spool.append(make_draft()) for _ in range(60)]
+        until(lambda: box.spool.statistics().rows == 0, 10, "acknowledged")
+        plant.wait_for(has_all(sent), 5)
+        assert box.forwarder.resend(11, 50, told.append)
+        assert not box.forwarder.resend(1, 2, told.append), "one range at a time"
+        until(lambda: told == [40], 10, "told")
+        plant.wait_for(lambda seen: len(seen) == 100, 10)
+        assert box.forwarder.resend(900, 999, told.append)
+        until(lambda: told == [40, 0], 10, "nothing of these is kept, and that is told")
+    first = {message.payload for message in plant.received[:60]}
+    again = plant.received[60:]
+    assert seqs(again) == list(range(11, 51))
+    assert {message.payload for message in again} <= first
+
+
+def test_end_to_end_a_message_waits_until_a_receiver_has_it_and_is_sent_again_until_then(
+    tmp_path: Path,
+) -> None:
+    patience = ForwarderSettings(is_end_to_end=True, first_confirm_seconds=0.3)
+    with Mosquitto() as broker, Subscriber(broker.port, ALERT) as plant:
+        with device(tmp_path, broker.port, patience=patience, is_confirmed=True) as box:
+            sent = [box.spool.append(make_draft()) for _ in range(3)]
+            plant.wait_for(lambda seen: len(seen) >= 6, 10)
+            assert box.spool.statistics().rows == 3, "that the broker has them is not enough"
+            plant.publish(TOPICS.ack, b"seq 1")
+            plant.publish(TOPICS.ack, b'{"seqs": [0]}')
+            plant.publish(TOPICS.ack, json.dumps({"seqs": [sent[0].seq, sent[2].seq]}).encode())
+            until(lambda: box.spool.statistics().rows == 1, 5, "confirmed")
+            assert seqs_of(box.spool) == [2]
+        with device(tmp_path, broker.port, patience=patience, is_confirmed=True) as box:
+            until(lambda: box.forwarder.statistics.messages > 0, 5, "connected, and sent again")
+            plant.publish(TOPICS.ack, b'{"v": 1, "seqs": [2, 99]}')
+            until(lambda: box.spool.statistics().rows == 0, 5, "confirmed after a restart")
+    times = {seq: seqs(plant.on(ALERT)).count(seq) for seq in (1, 2, 3)}
+    assert min(times.values()) >= 2, times
+
+
+def seqs_of(spool: Spool) -> list[int]:
+    return [message.seq for message in spool.peek(100)]

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import TERMINATED, Box, Finished, Running
@@ -209,3 +210,46 @@ def test_results_wait_for_the_broker_as_alarms_do(box: Box) -> None:
         box.run(*run, *options).expect(0)
     assert [result["seq"] for result in results(plant)] == list(range(1, 11))
     assert len({json.dumps(result["part_id"]) for result in results(plant)}) == 10
+
+
+def test_results_that_a_receiver_missed_are_sent_again_by_command_and_an_event_says_so(
+    box: Box,
+) -> None:
+    def events(plant: Plant, name: str) -> list[dict[str, Any]]:
+        return [event["data"] for event in plant.messages("event") if event["event"] == name]
+
+    with Plant() as plant, service(box, plant, device_file(box)) as running:
+        for number in range(6):
+            trigger(plant, part_id=f"A-{number}")
+        wait_for_results(plant, 6)
+        plant.command("resync", {"command_id": "r-1", "from_seq": 2, "to_seq": 4}, device=DEVICE)
+        plant.wait_until(lambda plant: events(plant, "resynced") != [], 10)
+        plant.command("resync", b'{"command_id": "r-2", "from_seq": 4, "to_seq": 2}', device=DEVICE)
+        plant.wait_until(lambda plant: events(plant, "resync_refused") != [], 10)
+        stop(running)
+    assert events(plant, "resynced") == [
+        {"command_id": "r-1", "from_seq": 2, "to_seq": 4, "sent": 3}
+    ]
+    assert "from_seq" in events(plant, "resync_refused")[0]["reason"]
+    came = [result["seq"] for result in plant.messages("result")]
+    assert came == [1, 2, 3, 4, 5, 6, 2, 3, 4]
+
+
+def test_with_end_to_end_delivery_a_result_waits_for_a_receiver_to_say_that_it_has_it(
+    box: Box,
+) -> None:
+    config = device_file(box, settings={"mqtt": {"delivery": "end_to_end"}})
+    with Plant() as plant:
+        with service(box, plant, config) as running:
+            for number in range(3):
+                trigger(plant, part_id=f"A-{number}")
+            wait_for_results(plant, 3)
+            plant.publish(f"edge/v1/{DEVICE}/ack", b'{"seqs": [1, 3]}')
+            answer = stop(running).answer
+        assert answer["waiting_messages"] == 1
+        with service(box, plant, config) as running:
+            plant.wait_until(
+                lambda plant: [m["seq"] for m in plant.messages("result")].count(2) == 2, 10
+            )
+            plant.publish(f"edge/v1/{DEVICE}/ack", b'{"seqs": [2]}')
+            assert stop(running).answer["waiting_messages"] == 0

@@ -289,3 +289,18 @@ def shift_picture(pixels: UInt8Array, right_px: float, down_px: float) -> UInt8A
     size = (pixels.shape[1], pixels.shape[0])
     moved = cv2.warpAffine(pixels, matrix, size, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(moved, dtype=np.uint8).reshape(pixels.shape)
+
+
+def resize_grey(pixels: UInt8Array, size: tuple[int, int]) -> FloatArray:
+    """(H, W) as float32 at ``size`` (height, width), each pixel the mean of the area it covers."""
+    resized = cv2.resize(
+        pixels.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_AREA
+    )
+    return np.asarray(resized, np.float32)
+
+
+def detail_energy(grey: UInt8Array | FloatArray) -> FloatArray:
+    """(H, W) square of the Laplacian after a 3x3 mean, which takes most of the noise away."""
+    smooth = cv2.blur(np.asarray(grey, np.float32), (3, 3))
+    laplacian = cv2.Laplacian(smooth, cv2.CV_32F)
+    return np.asarray(laplacian * laplacian, np.float32)

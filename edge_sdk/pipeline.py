@@ -14,6 +14,7 @@ from edge_sdk.decision import Decider, FaultLimits, fit_fault_limits
 from edge_sdk.errors import ConfigError, EngineError, InputError
 from edge_sdk.imaging import decode_image
 from edge_sdk.model import Model
+from edge_sdk.picture_watch import PictureWatch, stored_watch
 from edge_sdk.preprocess import Preprocessor, mean_brightness
 from edge_sdk.protocols import Encoder, ReferenceScorer
 from edge_sdk.records import (
@@ -55,6 +56,7 @@ class Pipeline:
         bundle_id: str,
         references: ReferenceSet | None,
         run_in: RunIn | None = None,
+        watch: PictureWatch | None = None,
     ) -> None:
         self._preprocess = preprocess
         self._encoder = encoder
@@ -64,6 +66,8 @@ class Pipeline:
         self.references = references
         self.run_in = run_in
         """What is learned from the parts that are judged; None: nothing."""
+        self.watch = watch
+        """Measures lamp, lens and camera against the references; None: they cannot be."""
 
     @property
     def reference_label(self) -> str | None:
@@ -126,7 +130,12 @@ def build_preprocessor(
 
 
 def build_pipeline(
-    model: Model, camera: CameraConfig, references: ReferenceSet | None, cache: TokenCache
+    model: Model,
+    camera: CameraConfig,
+    references: ReferenceSet | None,
+    cache: TokenCache,
+    *,
+    watches_pictures: bool = False,
 ) -> Pipeline:
     """Encode the references, fit the scorer and the threshold, and join the stages.
 
@@ -139,6 +148,7 @@ def build_pipeline(
         references: known-good pictures. None only where the model needs none; the bundle's own
             threshold is then the cut, unless the device file gives one.
         cache: of tokens.
+        watches_pictures: also learn how to tell faults of lamp, lens and camera.
 
     Raises:
         ConfigError: the device file asks for what this model cannot do.
@@ -211,7 +221,18 @@ def build_pipeline(
         bundle_id=model.bundle.manifest.bundle_id,
         references=references,
         run_in=run_in,
+        watch=_find_watch(camera, references, originals) if watches_pictures else None,
     )
+
+
+def _find_watch(
+    camera: CameraConfig, references: ReferenceSet | None, pictures: Sequence[Preprocessed]
+) -> PictureWatch | None:
+    if references is None:
+        return None
+    regions = [region.model_dump(mode="json") for region in camera.regions]
+    key = digest(camera.crop.model_dump() if camera.crop else None, *regions)
+    return stored_watch(references.folder / "statistics" / f"{key}.npz", pictures)
 
 
 def check_places(camera: CameraConfig, frame_size: tuple[int, int]) -> None:

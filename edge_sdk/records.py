@@ -58,6 +58,12 @@ class Reason(_Name):
     CHANGEOVER = "changeover"
     CHALLENGE_FAILED = "challenge_failed"
     """A master part or picture, whose verdict is known, came out wrong."""
+    EXPOSURE_DRIFT = "exposure_drift"
+    LAMP_FAILED = "lamp_failed"
+    DEFOCUSED = "defocused"
+    BLURRED_OUT = "blurred_out"
+    CAMERA_MOVED = "camera_moved"
+    DIRTY_LENS = "dirty_lens"
     CHALLENGE_DUE = "challenge_due"
     """Master parts are to be shown before any other part is judged."""
 

@@ -62,12 +62,16 @@ class IncidentTracker:
         """True between open and close."""
         return self._fault_id is not None
 
-    def observe(self, decision: Decision, now_ns: int) -> list[IncidentChange]:
+    def observe(
+        self, decision: Decision, now_ns: int, *, fault: Decision | None = None
+    ) -> list[IncidentChange]:
         """Take one verdict.
 
         Args:
             decision: of the newest frame.
             now_ns: when that frame happened (``Frame.scene_ns``).
+            fault: of the camera, which stands beside a verdict that is none: its pictures are not
+                as they should be, and yet the part in them is anomalous.
 
         Returns:
             What changed, in order. A fault opens at once and leaves an open anomaly as it is:
@@ -75,7 +79,7 @@ class IncidentTracker:
         """
         if decision.verdict is Verdict.FAULT:
             return self._observe_fault(decision)
-        changes = self._observe_sound(decision)
+        changes = self._observe_sound(decision) if fault is None else self._open_fault(fault)
         return changes + (
             self._observe_open(self._anomaly_id, decision, now_ns)
             if self._anomaly_id is not None
@@ -92,9 +96,12 @@ class IncidentTracker:
         return [IncidentChange(kind=kind, incident_id=incident_id, decision=decision)]
 
     def _observe_fault(self, decision: Decision) -> list[IncidentChange]:
-        self._sound_frames = 0
         self._anomalous_frames = 0
         self._clear_frames = 0
+        return self._open_fault(decision)
+
+    def _open_fault(self, decision: Decision) -> list[IncidentChange]:
+        self._sound_frames = 0
         if self._fault_id is not None:
             return []
         self._fault_id = new_ulid()

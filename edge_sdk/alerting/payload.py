@@ -74,7 +74,7 @@ class CameraStatus:
     state: CameraState
     verdict: Verdict | None = None
     reason: str | None = None
-    """Why the verdict is ``fault``; None where it is not."""
+    """Why the verdict is ``fault``, or what is wrong with the pictures; None: nothing."""
     score: float | None = None
     threshold: float | None = None
     provisional: bool = False

@@ -48,7 +48,7 @@ class GStreamerSource:
         source_id: str,
         username: str | None = None,
         password: str | None = None,
-        open_seconds: float = 8.0,
+        open_seconds: float = 7.0,
         read_seconds: float = 2.5,
     ) -> None:
         self.source_id = source_id

@@ -34,7 +34,7 @@ class ChildProcessSource:
     """
 
     def __init__(
-        self, spec: SourceSpec, *, stale_seconds: float = 3.0, open_seconds: float = 10.0
+        self, spec: SourceSpec, *, stale_seconds: float = 3.0, open_seconds: float = 8.0
     ) -> None:
         self.source_id = spec.source_id
         self._spec = spec

@@ -160,7 +160,9 @@ def _run(options: argparse.Namespace, *, appends: bool = False) -> int:
     before = store.versions(camera.reference_set)
     references = store.save(camera.reference_set, frames, source=shown_source(origin.source))
     try:
-        pipeline = build_pipeline(model, camera, references, TokenCache(config.state_dir))
+        pipeline = build_pipeline(
+            model, camera, references, TokenCache(config.state_dir), watches_pictures=True
+        )
     except EdgeError:
         shutil.rmtree(references.folder)  # the version before it stays the one in use
         raise

@@ -161,6 +161,7 @@ def _run_once(
     from edge_sdk.errors import CaptureError
     from edge_sdk.records import Reason
     from edge_sdk.runtime.compose import open_camera
+    from edge_sdk.runtime.health import PictureHealth
     from edge_sdk.runtime.masters import challenge_fault, load_masters
 
     answers = []
@@ -172,8 +173,9 @@ def _run_once(
                 raise CaptureError(f"{camera.name}: ended before its first frame")
             pipeline = pipelines[camera.name]
             wrong = challenge_fault(pipeline, load_masters(camera))
+            health = PictureHealth(camera.faults, is_watched=False)
             decision = (
-                pipeline.inspect(frame)
+                health.examine(pipeline, pipeline.inspect(frame))
                 if wrong is None
                 else pipeline.decider.fault(Reason.CHALLENGE_FAILED, wrong, frame=frame)
             )

@@ -20,6 +20,11 @@ Corner: TypeAlias = Annotated[
 ]
 
 
+PictureFault: TypeAlias = Literal[
+    "exposure_drift", "lamp_failed", "defocused", "blurred_out", "camera_moved", "dirty_lens"
+]
+
+
 class CropConfig(Group):
     """The part of the frame that is looked at, in frame pixels."""
 
@@ -86,6 +91,12 @@ class FaultConfig(Group):
     """Grey level, 0 to 255, at and above which a pixel is saturated."""
     saturated_share: Annotated[float, Field(gt=0, le=1)] = 0.6
     """Share of saturated pixels, above 0 to 1, above which a picture is over-exposed."""
+    ignore: Annotated[tuple[PictureFault, ...], Field(max_length=6)] = ()
+    """Faults of lamp, lens and camera that are not looked for here."""
+    enter_seconds: Seconds = 0.6
+    """Seconds, 0.05 to 3600, for which such a fault must be seen on a watched camera to count."""
+    leave_seconds: Seconds = 1.0
+    """Seconds, 0.05 to 3600, for which it must be gone on a watched camera to be over."""
 
     @model_validator(mode="after")
     def _black_is_below_saturated(self) -> FaultConfig:

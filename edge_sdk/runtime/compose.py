@@ -57,6 +57,7 @@ def build_pipelines(model: Model, config: DeviceConfig) -> dict[str, Pipeline]:
             camera,
             load_references(model, camera, ReferenceStore(config.state_dir, camera.name)),
             cache,
+            watches_pictures=True,
         )
         for camera in config.cameras
     }
@@ -73,7 +74,8 @@ def build_changed_pipeline(
     """
     (camera,) = (camera for camera in config.cameras if camera.name == camera_name)
     references = ReferenceStore(config.state_dir, camera.name).load(reference_set)
-    return build_pipeline(model, camera, references, TokenCache(config.state_dir))
+    cache = TokenCache(config.state_dir)
+    return build_pipeline(model, camera, references, cache, watches_pictures=True)
 
 
 def load_references(

@@ -230,9 +230,11 @@ def _status(station: Station) -> CameraStatus:
     """Blind without frames, unscored where they cannot be judged, degraded where a line fails."""
     decision, has_open_anomaly = station.last_decision, station.tracker.has_open_anomaly
     has_failed = station.lines is not None and station.lines.has_failed
-    sound = CameraState.DEGRADED if has_failed else CameraState.OK
+    illness = station.health.standing
+    sound = CameraState.DEGRADED if has_failed or illness is not None else CameraState.OK
     plain = CameraStatus(
         state=sound,
+        reason=str(illness[0]) if illness is not None else None,
         provisional=station.pipeline.decider.threshold.provisional,
         run_in=_run_in_status(station),
     )
@@ -260,7 +262,7 @@ def _status(station: Station) -> CameraStatus:
         plain,
         state=CameraState.UNSCORED if is_fault else sound,
         verdict=decision.verdict,
-        reason=str(decision.reason) if is_fault else None,
+        reason=str(decision.reason) if is_fault else plain.reason,
         score=decision.result.image_score if decision.result and not is_fault else None,
         threshold=decision.threshold,
         anomaly=has_open_anomaly,

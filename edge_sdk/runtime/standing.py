@@ -6,9 +6,11 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from edge_sdk.alerting.identity import new_ulid
 from edge_sdk.config.challenge import ChallengeConfig
 from edge_sdk.decision import Decider
-from edge_sdk.records import Decision, Reason, Verdict
+from edge_sdk.records import Decision, MessageDraft, MessageKind, Reason, Verdict
+from edge_sdk.runtime.dispatch import Dispatch, Dispatcher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,3 +75,34 @@ class StandingFault:
             self.shown.append(
                 Shown(part_id=decision.part_id, is_right=is_right, detail=decision.detail)
             )
+
+
+class OpenFaults:
+    """Faults of a triggered camera, which no part opens or closes: one incident a kind.
+
+    Args:
+        dispatcher: makes their messages.
+    """
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._opened: dict[str, MessageDraft] = {}
+
+    def is_open(self, kind: str) -> bool:
+        """Whether an incident of this kind goes on."""
+        return kind in self._opened
+
+    def begin(self, kind: str, fault: Decision, reference_set: str | None) -> list[Dispatch]:
+        """Open an incident, unless one of this kind goes on."""
+        if kind in self._opened:
+            return []
+        opened = self._dispatcher.of_decision(
+            MessageKind.FAULT_OPEN, fault, reference_set=reference_set, incident_id=new_ulid()
+        )
+        self._opened[kind] = opened.draft
+        return [opened]
+
+    def end(self, kind: str, detail: str) -> list[Dispatch]:
+        """Close the incident of this kind, if there is one."""
+        opened = self._opened.pop(kind, None)
+        return [self._dispatcher.fault_close(opened, detail)] if opened is not None else []

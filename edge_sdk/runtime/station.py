@@ -12,12 +12,13 @@ from edge_sdk.alerting.trigger import TriggerRequest
 from edge_sdk.config import CameraConfig
 from edge_sdk.outputs.line import OutputLine
 from edge_sdk.pipeline import Pipeline
-from edge_sdk.records import Decision, Frame, MessageDraft, MessageKind, Reason, Verdict
+from edge_sdk.records import Decision, Frame, MessageKind, Reason, Verdict
 from edge_sdk.runtime.change import Change
 from edge_sdk.runtime.dispatch import Dispatch, Dispatcher
 from edge_sdk.runtime.feed import FrameFeed
+from edge_sdk.runtime.health import PictureHealth
 from edge_sdk.runtime.lines import LineWatch
-from edge_sdk.runtime.standing import StandingFault
+from edge_sdk.runtime.standing import OpenFaults, StandingFault
 from edge_sdk.runtime.summary import TRIGGER_TO_OUTPUT
 from edge_sdk.runtime.tickets import Ticket
 from edge_sdk.runtime.triggers import Refused, Trigger, TriggerQueue, Way
@@ -70,16 +71,15 @@ class Station:
             )
         )
         self._is_continuous = camera.trigger.mode == "continuous"
+        self.health = PictureHealth(camera.faults, is_watched=self._is_continuous)
+        """Faults of lamp, lens and camera."""
         self._triggers = TriggerQueue(camera.trigger.deadline_seconds)
         self._part: Frame | None = None
         """Of a live camera: the picture of the first trigger's part, until it is judged."""
         self._next_interval_ns = self._served_ns = time.monotonic_ns()
         self._is_said_blind = False
-        self._blindness: MessageDraft | None = None
-        """What a triggered camera opened when it went blind."""
+        self._faults = OpenFaults(dispatcher)
         self._change = Change()
-        self._imposition: MessageDraft | None = None
-        """What a triggered camera opened when a standing fault was imposed."""
 
     @property
     def pipeline(self) -> Pipeline:
@@ -181,11 +181,7 @@ class Station:
         if self._is_continuous:
             self.last_decision = fault
             return self._follow(fault, time.monotonic_ns())
-        if self._imposition is not None:
-            return []
-        opened = self._dispatch(MessageKind.FAULT_OPEN, fault, incident_id=new_ulid())
-        self._imposition = opened.draft
-        return [opened]
+        return self._faults.begin("imposed", fault, self._pipeline.reference_label)
 
     def lift(self, detail: str) -> list[Dispatch]:
         """Judge again; a watched camera's fault closes with its next good frames.
@@ -194,8 +190,7 @@ class Station:
             detail: why, for people.
         """
         self.standing.cause = None
-        opened, self._imposition = self._imposition, None
-        return [self._dispatcher.fault_close(opened, detail)] if opened is not None else []
+        return self._faults.end("imposed", detail)
 
     def begin_change(self, name: str, received_ns: int) -> list[Dispatch]:
         """Judge nothing more by the set in use: what comes from now on belongs to another one.
@@ -272,9 +267,11 @@ class Station:
         return self._pipeline.decider.fault(Reason.NO_FRAME, why)
 
     def _follow(self, decision: Decision, now_ns: int) -> list[Dispatch]:
-        changes = self.tracker.observe(decision, now_ns)
+        illness = self.health.standing
+        fault = self._pipeline.decider.fault(*illness) if illness is not None else None
+        changes = self.tracker.observe(decision, now_ns, fault=fault)
         if self.output is not None:  # before anything is drawn, encoded or stored
-            is_fault = decision.verdict is Verdict.FAULT
+            is_fault = decision.verdict is Verdict.FAULT or fault is not None
             self.output.hold(decision, is_good=not is_fault and not self.tracker.has_open_anomaly)
         return [
             self._dispatch(change.kind, change.decision, incident_id=change.incident_id)
@@ -298,24 +295,32 @@ class Station:
         if frame is None or not self._triggers:
             return []
         trigger = self._triggers.pop()
-        return [self._answer(trigger, self._in_time(trigger, self._judge(frame, trigger.part_id)))]
+        decision = self._judge(frame, trigger.part_id)
+        answer = self._answer(trigger, self._in_time(trigger, decision))
+        return [answer, *self._tell_illness()]
 
     def _judge(self, frame: Frame, part_id: str | None = None) -> Decision:
-        decision = self._pipeline.inspect(frame)
+        decision = self.health.examine(self._pipeline, self._pipeline.inspect(frame))
         return self.standing.overrule(decision, part_id, self._pipeline.decider)
 
     def _tell_blindness(self) -> list[Dispatch]:
         """A camera without frames is blind, triggers or not: one incident until they come again."""
-        error, blindness = self.feed.error, self._blindness
-        if (error is None) == (blindness is None):
+        error = self.feed.error
+        if error is None:
+            self._is_said_blind = False
+            return self._faults.end("blind", "frames come again")
+        if self._faults.is_open("blind"):
             return []
-        if error is not None:
-            decision = self._go_blind(str(error))
-            opened = self._dispatch(MessageKind.FAULT_OPEN, decision, incident_id=new_ulid())
-            self._blindness = opened.draft
-            return [opened]
-        self._blindness, self._is_said_blind = None, False
-        return [self._dispatcher.fault_close(blindness, "frames come again")] if blindness else []
+        decision = self._go_blind(str(error))
+        return self._faults.begin("blind", decision, self._pipeline.reference_label)
+
+    def _tell_illness(self) -> list[Dispatch]:
+        """The fault of lamp, lens or camera that stands: one incident until there is none."""
+        illness = self.health.standing
+        if illness is None:
+            return self._faults.end("pictures", "the pictures are as they were enrolled again")
+        fault = self._pipeline.decider.fault(*illness)
+        return self._faults.begin("pictures", fault, self._pipeline.reference_label)
 
     @property
     def _takes_intervals(self) -> bool:

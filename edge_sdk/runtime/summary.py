@@ -10,7 +10,7 @@ import numpy as np
 from edge_sdk.records import Decision
 
 _KEPT_LATENCIES = 10_000
-STAGES = ("capture", "preprocess", "encode", "score", "decide")
+STAGES = ("capture", "preprocess", "encode", "score", "decide", "watch")
 TRIGGER_TO_OUTPUT = "trigger_to_output"
 """From the arrival of a trigger until its verdict was on the line, faults included."""
 
@@ -42,7 +42,8 @@ class CameraSummary:
     def to_json(self, *, dropped: int) -> dict[str, Any]:
         """Counters, and milliseconds for each stage: percentiles and the worst, of the last 10 000.
 
-        ``total`` is preprocess to decide; ``capture`` is how old the frame was before that;
+        ``total`` is preprocess to decide, and watch where that was done; ``capture`` is how old the
+        frame was before that;
         ``trigger_to_output`` is from the arrival of a trigger to its verdict on the line.
         """
         latency = {

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -185,6 +185,19 @@ def test_a_camera_that_never_gives_a_first_frame_is_given_up() -> None:
             next(source.frames())
 
         assert time.monotonic() - started < 2.5
+
+
+@pytest.mark.slow
+def test_a_camera_that_hangs_while_it_opens_is_killed_after_eight_seconds() -> None:
+    with closing(
+        ChildProcessSource(SourceSpec(kind="hanging", place="0", source_id="station-1"))
+    ) as source:
+        pids: list[int] = []
+        watcher = threading.Timer(4.0, lambda: pids.append(pid_of(source)))
+        watcher.start()
+        with pytest.raises(CaptureError, match=r"no new frame for 8\.\d s \(limit 8 s\)"):
+            next(source.frames())
+        assert not is_running(pids[0])
 
 
 def test_a_killed_child_is_an_error_within_a_second_and_can_be_replaced() -> None:

@@ -62,6 +62,18 @@ def test_the_newest_frame_wins_and_the_replaced_ones_are_counted() -> None:
         assert feed.dropped == 3 + 7
 
 
+def test_a_reader_however_slow_finds_the_newest_frame_and_no_older_one() -> None:
+    source = PlayedSource()
+    given = 0
+    with feeding(lambda: source) as (feed, news):
+        for taken, burst in enumerate((1, 30, 2, 7, 90, 1, 1, 15)):
+            newest = [source.give() for _ in range(burst)][-1]
+            given += burst
+            missed = given - taken - 1  # all have come in, and one lies in the slot
+            news.wait_for(lambda missed=missed: feed.dropped == missed)  # type: ignore[misc]
+            assert take_next(feed, news) is newest
+
+
 def test_where_each_frame_is_kept_none_is_lost_and_reading_waits() -> None:
     source = PlayedSource()
     with feeding(lambda: source, keeps="every", reopens=False) as (feed, news):

@@ -15,6 +15,7 @@ would be swallowed.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,8 @@ from pathlib import Path
 import numpy as np
 from clip_intervals import CLIP, read_labels
 from run_in_promise import pictures_of
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from spoilt_pictures import SPOILT
 
 from edge_sdk.bundle.reader import open_bundle
@@ -198,6 +201,9 @@ def category(model: Model, folder: Path) -> None:
     size = Counter(pixels.shape for pixels in good).most_common(1)[0][0]
     good = [pixels for pixels in good if pixels.shape == size]
     bad = [pixels for pixels in bad if pixels.shape == size]
+    if len(good) < 2 * PER_SET:
+        print(f"{folder.name}: pictures of too many sizes: not watched")
+        return
     step = max(1, len(good) // PER_SET)
     chosen = set(list(range(0, len(good), step))[:PER_SET])
     others = [pixels for number, pixels in enumerate(good) if number not in chosen]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +21,6 @@ from runtime_fakes import (
     make_rig,
 )
 from scenes import input_spec
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from spoilt_pictures import SPOILT, bumped, defocused, dirty, exposed, half_lit
 
 from edge_sdk.alerting.payload import CameraState

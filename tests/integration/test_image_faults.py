@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,6 @@ import cv2
 import pytest
 from commands import CLIP, Box
 from plant import Plant
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from spoilt_pictures import defocused
 
 from edge_sdk.capture.video import VideoSource

@@ -69,7 +69,10 @@ def test_a_spool_from_before_there_were_ledgers_is_taken_over(tmp_path: Path) ->
     with closing(open_spool(tmp_path)) as spool:
         spool.append(make_draft())
     with closing(sqlite3.connect(tmp_path / "spool" / "spool.db")) as connection:
-        connection.executescript("DROP TABLE triggers; PRAGMA user_version = 1;")
+        connection.executescript(
+            "DROP TABLE triggers; ALTER TABLE totals DROP COLUMN gap_pictures; "
+            "PRAGMA user_version = 1;"
+        )
     with closing(open_spool(tmp_path)) as spool:
         spool.store([Entry(trigger=note(1))])
         assert [message.seq for message in spool.peek(10)] == [1]

@@ -14,6 +14,7 @@ from typing import TypeVar
 from edge_sdk.alerting.lanes import Lanes
 from edge_sdk.alerting.link import Link
 from edge_sdk.alerting.payload import DeviceFlag
+from edge_sdk.alerting.pulse import Pulse
 from edge_sdk.alerting.resend import Resender
 from edge_sdk.alerting.spool import Spool
 from edge_sdk.errors import PublishError, SpoolError
@@ -70,7 +71,14 @@ class Forwarder:
     inspection.
     """
 
-    def __init__(self, spool: Spool, publisher: Link, settings: ForwarderSettings) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        publisher: Link,
+        settings: ForwarderSettings,
+        *,
+        pulse: Pulse | None = None,
+    ) -> None:
         self._spool = spool
         self._publisher = publisher
         self._settings = settings
@@ -85,7 +93,7 @@ class Forwarder:
         self._lanes = Lanes(spool, settings.window)
         self._resender = Resender(spool, settings.window)
         self._confirm_seconds = settings.first_confirm_seconds
-        self._ticked = time.monotonic()
+        self._pulse = pulse or Pulse()
         self._seen_seq = -1
         self._picture_seq = 0
         self._picture_attempts = 0
@@ -95,13 +103,13 @@ class Forwarder:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread runs; for the watchdog."""
+        """Whether the thread runs."""
         return self._thread.is_alive()
 
     @property
-    def silent_seconds(self) -> float:
-        """Since the thread last showed that it works; infinite once it has ended."""
-        return time.monotonic() - self._ticked if self.is_alive else float("inf")
+    def is_working(self) -> bool:
+        """Whether the thread has shown lately that it works."""
+        return self.is_alive and not self._pulse.is_late
 
     @property
     def is_connected(self) -> bool:
@@ -179,7 +187,7 @@ class Forwarder:
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stopping.is_set():
-            self._ticked = time.monotonic()
+            self._pulse.beat()
             self._stopping.wait(min(left, _TICK_SECONDS))
 
     def _serve(self) -> None:
@@ -188,7 +196,7 @@ class Forwarder:
         self._start_over()
         wait_until = 0.0
         while time.monotonic() < self._stop_at:
-            self._ticked = time.monotonic()
+            self._pulse.beat()
             is_busy = self._publish_state()
             if time.monotonic() >= wait_until:
                 try:

@@ -18,6 +18,7 @@ from edge_sdk.alerting.confirmation import ConfirmationInbox
 from edge_sdk.alerting.mqtt import MqttConnection, Version
 from edge_sdk.alerting.payload import DeviceFlag, encode_message
 from edge_sdk.alerting.presence import Presence
+from edge_sdk.alerting.pulse import NAME_SERVICE_SECONDS, Pulse
 from edge_sdk.alerting.session import BrokerSession, Inbox, Receipt
 from edge_sdk.alerting.topics import Topics
 from edge_sdk.errors import PublishError
@@ -52,6 +53,7 @@ class MqttPublisher:
         state_directory: where the number of the session is kept.
         on_command: called when a command has come.
         is_confirmed: whether receivers say what they have (see ``take_confirmed``).
+        pulse: beats while the thread that calls waits for the broker.
     """
 
     def __init__(
@@ -62,12 +64,14 @@ class MqttPublisher:
         state_directory: Path,
         on_command: Callable[[], None] | None = None,
         is_confirmed: bool = False,
+        pulse: Pulse | None = None,
     ) -> None:
         self.topics = topics
         self._settings = settings
         self._presence = Presence(topics, state_directory)
         self._inbox = CommandInbox(topics, on_command)
         self._confirmations = ConfirmationInbox(topics) if is_confirmed else None
+        self._pulse = pulse or Pulse()
         self._session: BrokerSession | None = None
         self._version: Version | None = None
         self._has_tls_error = False
@@ -127,7 +131,7 @@ class MqttPublisher:
         inboxes: list[Inbox] = [self._inbox]
         if self._confirmations is not None:
             inboxes.append(self._confirmations)
-        session = BrokerSession(connection, self._settings, inboxes, self._presence)
+        session = BrokerSession(connection, self._settings, inboxes, self._presence, self._pulse)
         filters = [self.topics.commands, self.topics.status]
         if self._confirmations is not None:
             filters.append(self.topics.ack)
@@ -216,6 +220,7 @@ class MqttPublisher:
             connection = MqttConnection(
                 self._settings, version, f"edge-{self.topics.device}", self._presence.will
             )
+            self._pulse.beat(NAME_SERVICE_SECONDS)
             try:
                 is_spoken = connection.open()
             except PublishError as error:

@@ -17,6 +17,7 @@ from typing import Protocol
 from edge_sdk.alerting.broker import Answer, BrokerSettings, Incoming, Outgoing
 from edge_sdk.alerting.mqtt import MqttConnection
 from edge_sdk.alerting.presence import Presence
+from edge_sdk.alerting.pulse import USUAL_SECONDS, Pulse
 from edge_sdk.errors import PublishError
 
 _MIN_BYTES_PER_SECOND = 10_000
@@ -52,11 +53,13 @@ class BrokerSession:
         settings: BrokerSettings,
         inboxes: Sequence[Inbox],
         presence: Presence,
+        pulse: Pulse,
     ) -> None:
         self.connection = connection
         self._settings = settings
         self._inboxes = inboxes
         self._presence = presence
+        self._pulse = pulse
         self._came_back: set[tuple[str, bytes]] = set()
         self._proven: set[str] = set()
         self._reads_back = connection.version == "3.1.1"
@@ -85,6 +88,7 @@ class BrokerSession:
         Raises:
             PublishError: the connection is gone.
         """
+        self._pulse.beat(max(USUAL_SECONDS, timeout_seconds + 5))
         answers = []
         for event in self.connection.turn(max(0.0, timeout_seconds)):
             if isinstance(event, Answer):

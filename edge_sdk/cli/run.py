@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -225,9 +226,12 @@ def _run_loop(
     from edge_sdk.runtime.drafts import DraftMaker
     from edge_sdk.runtime.loop import Runtime
     from edge_sdk.runtime.outbox import DryOutbox, DurableOutbox
+    from edge_sdk.runtime.service_manager import ServiceManager
     from edge_sdk.runtime.summary import CameraSummary
     from edge_sdk.runtime.triggers import TriggerDesk
+    from edge_sdk.runtime.watchdog import watch_service
 
+    manager = ServiceManager.from_environment(os.environ)
     bundle_id = model.bundle.manifest.bundle_id
     drafts = DraftMaker(device=config.device.name, bundle_id=bundle_id)
     summaries = {camera.name: CameraSummary() for camera in config.cameras}
@@ -288,7 +292,7 @@ def _run_loop(
             max_frames=options.max_frames,
             on_message=_listener(auditor, prints=not options.json),
             desk=desk,
-            attendants=attendants,
+            attendants=(*attendants, *watch_service(manager, stations, outbox, opened)),
         )
         announce(config, pipelines, is_dry=options.dry_run)
         runtime.run(stop)

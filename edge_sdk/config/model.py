@@ -72,7 +72,8 @@ class TlsConfig(Group):
     cert_file: SettingPath | None = None
     """This device's certificate, for brokers that ask for one."""
     key_file: SettingPath | None = None
-    """Private key of `cert_file`, unencrypted, readable by its owner only."""
+    """Private key of `cert_file`, unencrypted, readable by its owner only.
+    `$CREDENTIALS_DIRECTORY` is searched first, for the certificate, too."""
 
     @model_validator(mode="after")
     def _certificate_and_key_come_together(self) -> TlsConfig:

@@ -61,7 +61,7 @@ def read_secret(
             file may be read by others than the owner.
     """
     if file is not None:
-        path, key = _credential_path(file), f"{owner}.{kind}_file"
+        path, key = credential_path(file), f"{owner}.{kind}_file"
         text = _decoded(_read_private(path, key), path, key)
         return SecretStr(_checked(text, owner, path, kind))
     if environment is None:
@@ -100,7 +100,8 @@ def _credentials_directory() -> Path | None:
     return Path(directory) if directory else None
 
 
-def _credential_path(file: Path) -> Path:
+def credential_path(file: Path) -> Path:
+    """The file of this name that systemd hands to this service alone; else the file itself."""
     directory = _credentials_directory()
     if directory is not None and (directory / file.name).is_file():
         return directory / file.name

@@ -6,7 +6,7 @@ import ssl
 from pathlib import Path
 
 from edge_sdk.config.model import TlsConfig
-from edge_sdk.config.secrets import check_private_file
+from edge_sdk.config.secrets import check_private_file, credential_path
 from edge_sdk.errors import ConfigError
 
 
@@ -26,16 +26,17 @@ def build_tls_context(tls: TlsConfig) -> ssl.SSLContext:
         ) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls.cert_file is not None and tls.key_file is not None:
-        _check_exists(tls.cert_file, "cert_file")
-        _check_exists(tls.key_file, "key_file")
-        check_private_file(tls.key_file, tls.key_file.stat(), "mqtt.tls.key_file")
+        cert_file, key_file = credential_path(tls.cert_file), credential_path(tls.key_file)
+        _check_exists(cert_file, "cert_file")
+        _check_exists(key_file, "key_file")
+        check_private_file(key_file, key_file.stat(), "mqtt.tls.key_file")
         try:
             # A password, though wrong: without one an encrypted key is asked for on the terminal.
-            context.load_cert_chain(tls.cert_file, tls.key_file, password="")
+            context.load_cert_chain(cert_file, key_file, password="")
         except ssl.SSLError as error:
             raise ConfigError(
-                f"mqtt.tls.cert_file: {tls.cert_file}: expected a certificate in PEM form and "
-                f"its unencrypted key in {tls.key_file}, got {error.reason or 'something else'}"
+                f"mqtt.tls.cert_file: {cert_file}: expected a certificate in PEM form and "
+                f"its unencrypted key in {key_file}, got {error.reason or 'something else'}"
             ) from None
     return context
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Literal
 
+from edge_sdk.alerting.pulse import NAME_SERVICE_SECONDS, USUAL_SECONDS, Pulse
 from edge_sdk.errors import CaptureError, EdgeError
 from edge_sdk.protocols import FrameSource
 from edge_sdk.records import Frame
@@ -33,6 +34,7 @@ class FrameFeed:
         pause_seconds: (first, longest) pause between two attempts; jitter takes off up to half.
         is_there: tells within about a second whether the camera answers. Asked during a pause,
             which ends when the camera comes back.
+        pulse: beats while the thread works; None: one by the clock.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class FrameFeed:
         on_news: Callable[[], None],
         pause_seconds: tuple[float, float] = (1.0, 30.0),
         is_there: Callable[[], bool] | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self.has_ended = False
         """True when no frame will be read any more; one may still be in the slot."""
@@ -64,6 +67,9 @@ class FrameFeed:
         self._source: FrameSource | None = None
         self._is_closed = False
         self._replaced = 0
+        self._pulse = pulse or Pulse()
+        # A recording is played at whatever rate it was made; a camera is given up after 8 s.
+        self._read_seconds = USUAL_SECONDS if reopens else NAME_SERVICE_SECONDS
         self._thread = threading.Thread(target=self._run, name=f"feed-{name}", daemon=True)
 
     def start(self, source: FrameSource | None = None) -> None:
@@ -81,6 +87,14 @@ class FrameFeed:
     def has_frame(self) -> bool:
         """True when ``take`` would give a frame."""
         return self._frame is not None
+
+    @property
+    def is_working(self) -> bool:
+        """Whether the thread has shown lately that it works, or has ended as it should.
+
+        It works also while there are no frames: then it is trying to get some.
+        """
+        return self.has_ended or (self._thread.is_alive() and not self._pulse.is_late)
 
     @property
     def is_drained(self) -> bool:
@@ -150,6 +164,7 @@ class FrameFeed:
         deadline = time.monotonic() + seconds
         was_there = True if self._is_there is None else self._is_there()
         while not self._is_closed and (remaining := deadline - time.monotonic()) > 0:
+            self._pulse.beat(NAME_SERVICE_SECONDS)
             with self._changed:
                 self._changed.wait_for(lambda: self._is_closed, min(remaining, _ASK_SECONDS))
             is_there = True if self._is_there is None else self._is_there()
@@ -160,9 +175,13 @@ class FrameFeed:
     def _read(self) -> EdgeError | None:
         """Read until the source ends, fails or is closed; why it failed."""
         try:
-            for frame in self._opened().frames():
+            self._pulse.beat(NAME_SERVICE_SECONDS)
+            source = self._opened()
+            self._pulse.beat(self._read_seconds)
+            for frame in source.frames():
                 if not self._put(frame):
                     break
+                self._pulse.beat(self._read_seconds)
         except EdgeError as error:
             return error
         return None
@@ -183,13 +202,17 @@ class FrameFeed:
             self.error = None
             self.is_seeing = True
             if self._keeps == "every":
-                self._changed.wait_for(lambda: self._frame is None or self._is_closed)
+                while not self._changed.wait_for(self._may_put, _ASK_SECONDS):
+                    self._pulse.beat()
             if self._is_closed:
                 return False
             self._replaced += self._frame is not None
             self._frame = frame
         self._on_news()
         return True
+
+    def _may_put(self) -> bool:
+        return self._frame is None or self._is_closed
 
     def _fail(self, error: EdgeError) -> None:
         with self._changed:

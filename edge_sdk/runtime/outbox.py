@@ -18,6 +18,7 @@ from edge_sdk.alerting.identity import time_quality
 from edge_sdk.alerting.ledger import TriggerNote
 from edge_sdk.alerting.payload import CameraStatus, DeviceFlag, state_payload
 from edge_sdk.alerting.publisher import MqttPublisher
+from edge_sdk.alerting.pulse import Pulse
 from edge_sdk.alerting.resend import RESYNC_COMMAND
 from edge_sdk.alerting.spool import Spool
 from edge_sdk.alerting.topics import Topics
@@ -87,16 +88,21 @@ class DurableOutbox:
             keep_acknowledged_seconds=spool.keep_acknowledged_hours * 3600,
             keep_acknowledged_bytes=int(spool.keep_acknowledged_megabytes * _MEGABYTE),
         )
+        pulse = Pulse()
         self._publisher = MqttPublisher(
             settings,
             Topics(mqtt.topic_prefix, config.device.name),
             state_directory=config.state_dir,
             on_command=on_news,
             is_confirmed=is_end_to_end,
+            pulse=pulse,
         )
         self._writer = SpoolWriter(self._spool.store)
         self._forwarder = Forwarder(
-            self._spool, self._publisher, ForwarderSettings(is_end_to_end=is_end_to_end)
+            self._spool,
+            self._publisher,
+            ForwarderSettings(is_end_to_end=is_end_to_end),
+            pulse=pulse,
         )
         if self._is_enabled:
             self._forwarder.start()
@@ -166,9 +172,9 @@ class DurableOutbox:
         return self._forwarder.resend(first, last, on_done)
 
     @property
-    def forwarder_silent_seconds(self) -> float:
-        """Since the forwarder last showed that it works; 0 where nothing is sent at all."""
-        return self._forwarder.silent_seconds if self._is_enabled else 0.0
+    def is_forwarding(self) -> bool:
+        """Whether the forwarder has shown lately that it works; True where nothing is sent."""
+        return not self._is_enabled or self._forwarder.is_working
 
     def report(self, cameras: Mapping[str, CameraStatus]) -> None:
         """Make the retained state say this; counted by the thread that stores, then published.

@@ -67,8 +67,9 @@ def frames_behind(number: int) -> int:
 
 
 @contextmanager
-def watching(source: str, **pauses: tuple[float, float]) -> Iterator[FrameFeed]:
+def watching(source: str, pause_seconds: tuple[float, float] | None = None) -> Iterator[FrameFeed]:
     """A feed that reads a camera as ``edge-run`` does."""
+    usual = (1.0, 3.0) if source.startswith("gst:") else (1.0, 30.0)
     feed = FrameFeed(
         "cam1",
         lambda: open_source(source, source_id="cam1"),
@@ -76,7 +77,7 @@ def watching(source: str, **pauses: tuple[float, float]) -> Iterator[FrameFeed]:
         reopens=True,
         on_news=threading.Event().set,
         is_there=find_probe(source),
-        **({"pause_seconds": (1.0, 3.0)} if source.startswith("gst:") else {}) | pauses,
+        pause_seconds=pause_seconds or usual,
     )
     feed.start()
     try:

@@ -173,6 +173,27 @@ def test_a_stopped_child_is_given_up_when_its_last_frame_is_stale() -> None:
         assert not is_running(pid)
 
 
+def test_a_wall_clock_that_is_set_neither_blinds_a_camera_nor_hides_that_it_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wall_clock, ahead = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: wall_clock() + ahead[0])
+    with child("steady", stale_seconds=1.0) as source:
+        frames = source.frames()
+        for hours in (0, 1, 24, 0, -24):
+            ahead[0] = 3600.0 * hours
+            for _ in range(3):
+                next(frames)
+        started = time.monotonic()
+        os.kill(pid_of(source), signal.SIGSTOP)
+        ahead[0] -= 3600.0
+
+        with pytest.raises(CaptureError, match=r"no new frame for 1\.\d s"):
+            list(frames)
+
+        assert time.monotonic() - started < 2.0
+
+
 def test_pictures_from_long_ago_are_not_taken_for_fresh_ones() -> None:
     with child("old-pictures") as source, pytest.raises(CaptureError, match="no new frame"):
         next(source.frames())

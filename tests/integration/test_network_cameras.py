@@ -10,17 +10,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import cast
 
+import cv2
 import pytest
 from cameras import Camera, mjpeg_camera, need_library, rtsp_camera
-from capture_media import number_of
+from capture_media import number_of, numbered_picture
 
 from edge_sdk.capture import open_source
 from edge_sdk.capture.introspection import GSTREAMER_PACKAGES
 from edge_sdk.capture.live import ChildProcessSource
 from edge_sdk.capture.reachability import find_probe
-from edge_sdk.capture.rtsp import StreamClock
+from edge_sdk.capture.rtsp import RtspSource, StreamClock
+from edge_sdk.config.address import parse_address
 from edge_sdk.errors import CaptureError, ConfigError
+from edge_sdk.records import UInt8Array
 from edge_sdk.runtime.feed import FrameFeed
 
 SLACK_SECONDS = 2.0
@@ -324,3 +328,35 @@ def test_find_probe_is_for_what_can_be_asked() -> None:
         camera.kill()
         assert not probe()
     assert find_probe("gst:videotestsrc") is None
+
+
+class LyingCapture:
+    """What FFmpeg does with a stalled stream: waits out its limit, and says that all is well."""
+
+    def __init__(self, limit_seconds: float) -> None:
+        self.limit_seconds = limit_seconds
+        self.grabbed = 0
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return True
+
+    def grab(self) -> bool:
+        self.grabbed += 1
+        if self.grabbed > 3:
+            time.sleep(self.limit_seconds)
+        return self.grabbed < 6
+
+    def get(self, _property: int) -> float:
+        return time.monotonic() * 1e3
+
+    def retrieve(self) -> tuple[bool, UInt8Array]:
+        return True, numbered_picture(min(self.grabbed, 3))
+
+
+def test_a_read_that_took_as_long_as_its_limit_is_a_failure_whatever_it_returns() -> None:
+    address = parse_address("rtsp://127.0.0.1/line")
+    source = RtspSource(address, source_id="cam1", read_seconds=0.3)
+    frames = source._read(cast("cv2.VideoCapture", LyingCapture(0.3)))
+    assert [number_of(next(frames).pixels) for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(CaptureError, match=r"no frame for 0\.3 s, after 3 frames"):
+        next(frames)

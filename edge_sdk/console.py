@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol, TextIO
 
 from edge_sdk.errors import EdgeError
 
@@ -61,10 +61,34 @@ def add_common_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
         parser.add_argument(f"--{name}", **_COMMON[name])
 
 
+class ErrorReporter(Protocol):
+    """Tells people that a command failed."""
+
+    def __call__(self, program: str, text: str, *, verbose: bool) -> None:
+        """Say why; with ``verbose`` also where, for the error is being handled."""
+        ...
+
+
+def report_error(program: str, text: str, *, verbose: bool) -> None:
+    """Print the line, or lines, that every failed command ends with, on standard error."""
+    if verbose:
+        traceback.print_exc()
+    # File names and keys of a broken bundle come into messages; they must not move the cursor.
+    for line in text.split("\n"):
+        print(f"{program}: error: {printable(line)}", file=sys.stderr)
+
+
+def printable(line: str) -> str:
+    """A line without characters that could end it or move the cursor."""
+    return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], line)
+
+
 def run_command(
     parser: argparse.ArgumentParser,
     body: Callable[[argparse.Namespace], int],
     arguments: Sequence[str] | None,
+    *,
+    report: ErrorReporter = report_error,
 ) -> int:
     """Parse arguments, run a command, and turn its errors into one line and an exit code.
 
@@ -72,6 +96,7 @@ def run_command(
         parser: its ``prog`` starts the error line; has ``--verbose``.
         body: the command; returns its exit code.
         arguments: without the program's name; None: from the command line.
+        report: tells of a failure.
 
     Returns:
         The exit code: what ``body`` returned, the ``exit_code`` of an ``EdgeError``, 130 after
@@ -90,12 +115,12 @@ def run_command(
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except EdgeError as error:
-        _report(parser.prog, str(error), verbose=options.verbose)
+        report(parser.prog, str(error), verbose=options.verbose)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the outermost place, and it ends the process
         hint = "" if options.verbose else " (--verbose shows where)"
         text = f"unexpected {type(error).__name__}: {error}{hint}"
-        _report(parser.prog, text, verbose=options.verbose)
+        report(parser.prog, text, verbose=options.verbose)
         return EXIT_UNEXPECTED
 
 
@@ -164,12 +189,3 @@ class Progress:
             print(f"\r{self._label} [{bar}] {percent:3d} %", end="", file=self._stream, flush=True)
         elif mark > 0:
             print(f"{self._label}: {mark} %", file=self._stream, flush=True)
-
-
-def _report(program: str, text: str, *, verbose: bool) -> None:
-    if verbose:
-        traceback.print_exc()
-    # File names and keys of a broken bundle come into messages; they must not move the cursor.
-    for line in text.split("\n"):
-        shown = _CONTROL.sub(lambda match: ascii(match.group())[1:-1], line)
-        print(f"{program}: error: {shown}", file=sys.stderr)

@@ -15,16 +15,20 @@ from edge_sdk.capture.mailbox import MailboxWriter
 from edge_sdk.capture.readers import build_reader
 from edge_sdk.capture.spec import SourceSpec
 from edge_sdk.errors import EdgeError
+from edge_sdk.logs import LogFormat, start_logging
 
 _PR_SET_PDEATHSIG = 1
 
 
-def main(source: Mapping[str, Any]) -> None:
+def main(source: Mapping[str, Any], log: tuple[str, LogFormat] | None = None) -> None:
     """Read a source; the program's arguments are the parent's pid and the writer's ends.
 
     Args:
         source: fields of a ``SourceSpec``.
+        log: the parent's (level, format), for this process shares its standard error.
     """
+    if log is not None:
+        start_logging(*log)
     parent, sender, receiver = (int(argument) for argument in sys.argv[1:])
     _die_with(parent)
     # A service manager signals all processes of a service at once. The parent decides: otherwise

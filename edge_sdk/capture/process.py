@@ -13,12 +13,13 @@ from dataclasses import asdict
 
 from edge_sdk.capture.spec import SourceSpec
 from edge_sdk.errors import CaptureError
+from edge_sdk.logs import log_settings
 
 # Started by hand and not through multiprocessing: that would run the caller's own script again in
 # the child (which breaks scripts without a main guard, and notebooks) and leave a tracker process.
 _BOOT = (
     "import json, sys; job = json.load(sys.stdin.buffer); sys.path[:] = job['sys_path']; "
-    "from edge_sdk.capture.child import main; main(job['source'])"
+    "from edge_sdk.capture.child import main; main(job['source'], job['log'])"
 )
 _KILL_SECONDS = 1.0
 """How long a killed process may take to be gone."""
@@ -106,8 +107,9 @@ class CaptureProcess:
 
 
 def _write_job(spec: SourceSpec) -> int:
-    """File descriptor of an unnamed file: where to find modules, and what to read."""
-    job = json.dumps({"sys_path": sys.path, "source": asdict(spec)}, default=os.fspath)
+    """File descriptor of an unnamed file: where to find modules, what to read, how to log."""
+    values = {"sys_path": sys.path, "source": asdict(spec), "log": log_settings()}
+    job = json.dumps(values, default=os.fspath)
     memory = os.memfd_create("edge-capture-job", os.MFD_CLOEXEC)
     with open(memory, "w", encoding="ascii", closefd=False) as stream:
         stream.write(job)

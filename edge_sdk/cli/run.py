@@ -7,10 +7,10 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from edge_sdk.cli.settings import resolve_settings
-from edge_sdk.console import add_common_arguments, print_json, run_command
+from edge_sdk.console import add_common_arguments, print_json, report_error, run_command
 
 if TYPE_CHECKING:
     import threading
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from edge_sdk.runtime.auditor import Auditor
     from edge_sdk.runtime.learning import Learner
     from edge_sdk.runtime.loop import MessageListener
-
-EXIT_ANOMALY = 10
 
 _EXAMPLES = """examples:
   edge-run --camera 0                                  first camera, built-in bundle, local broker
@@ -79,13 +77,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--max-frames", type=_positive, metavar="N", help="stop after N frames")
     parser.add_argument(
+        "--log-format",
+        choices=("auto", "plain", "json"),
+        help="of standard error; auto: json in systemd's journal, else plain",
+    )
+    parser.add_argument(
         "--wait-camera", action="store_true", help="wait for a camera that is not there"
     )
     parser.add_argument("--dry-run", action="store_true", help="inspect, but publish nothing")
     parser.add_argument(
         "--validate-config", action="store_true", help="check the settings and stop"
     )
-    return run_command(parser, _run, arguments)
+    return run_command(parser, _run, arguments, report=_report)
+
+
+def _report(program: str, text: str, *, verbose: bool) -> None:
+    """In the log where one is kept for machines, else as every command does."""
+    import logging
+
+    from edge_sdk.logs import keeps_json
+
+    if keeps_json():
+        logging.getLogger(program).critical("%s", text, exc_info=verbose)
+    else:
+        report_error(program, text, verbose=verbose)
 
 
 def _positive(text: str) -> int:
@@ -96,8 +111,10 @@ def _positive(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    _start_logging(options.log_format or "auto", "info")
     config = resolve_settings(options, keeps_changes=not options.once)
-    _start_logging("debug" if options.verbose else config.logging.level)
+    level = "debug" if options.verbose else config.logging.level
+    _start_logging(options.log_format or config.logging.format, level)
     if options.validate_config:
         print_json(config.model_dump(mode="json")) if options.json else print("settings: fine")
         return 0
@@ -107,19 +124,17 @@ def _run(options: argparse.Namespace) -> int:
         config, may_refuse=not options.once, allow_untrained=options.allow_untrained
     )
     if options.once:
-        return _run_once(options, config, pipelines)
+        from edge_sdk.cli.run_once import run_once
+
+        return run_once(options, config, pipelines)
     status = _run_loop(options, config, model, pipelines, failure)
     return failure.exit_code if failure and status == 0 else status
 
 
-def _start_logging(level: str) -> None:
-    import logging
+def _start_logging(wanted: Literal["auto", "plain", "json"], level: str) -> None:
+    from edge_sdk.logs import service_format, start_logging
 
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    start_logging(level, service_format() if wanted == "auto" else wanted)
 
 
 def _check_cameras(config: DeviceConfig) -> None:
@@ -152,60 +167,6 @@ def _prepare(
         print(f"edge-run: error: {error}; every frame is a fault", file=sys.stderr)
         return model, build_refusing_pipelines(model, config, str(error)), error
     return model, build_pipelines(model, config), None
-
-
-def _run_once(
-    options: argparse.Namespace, config: DeviceConfig, pipelines: Mapping[str, Pipeline]
-) -> int:
-    from contextlib import closing
-
-    from edge_sdk.errors import CaptureError
-    from edge_sdk.records import Reason
-    from edge_sdk.runtime.compose import open_camera
-    from edge_sdk.runtime.health import PictureHealth
-    from edge_sdk.runtime.masters import challenge_fault, load_masters
-
-    answers = []
-    is_anomalous = is_fault = False
-    for camera in config.cameras:
-        with closing(open_camera(camera)) as source:
-            frame = next(iter(source.frames()), None)
-            if frame is None:
-                raise CaptureError(f"{camera.name}: ended before its first frame")
-            pipeline = pipelines[camera.name]
-            wrong = challenge_fault(pipeline, load_masters(camera))
-            health = PictureHealth(camera.faults, is_watched=False)
-            decision = (
-                health.examine(pipeline, pipeline.inspect(frame))
-                if wrong is None
-                else pipeline.decider.fault(Reason.CHALLENGE_FAILED, wrong, frame=frame)
-            )
-        answers.append({"camera": camera.name, **_describe(decision)})
-        is_anomalous |= decision.verdict == "anomalous"
-        is_fault |= decision.verdict == "fault"
-    if options.json:
-        print_json({"cameras": answers})
-    else:
-        for answer in answers:
-            print(f"{answer['camera']}: {answer['verdict']} ({answer['detail']})")
-    return EXIT_ANOMALY if options.exit_status and (is_anomalous or is_fault) else 0
-
-
-def _describe(decision: Decision) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    is_fault = decision.verdict == "fault"
-    return {
-        "verdict": str(decision.verdict),
-        "reason": str(decision.reason),
-        "detail": decision.detail,
-        "score": decision.result.image_score if decision.result and not is_fault else None,
-        "threshold": decision.threshold,
-        "provisional": decision.provisional,
-        "margin": decision.margin,
-        "regions": [asdict(region) for region in decision.regions],
-        "latency_ms": dict(decision.latency_ms),
-    }
 
 
 def _run_loop(
@@ -306,13 +267,16 @@ def _run_loop(
 
 def _listener(auditor: Auditor | None, *, prints: bool) -> MessageListener:
     """Told of every message when it is durable."""
-    from edge_sdk.cli.run_report import print_message
+    from edge_sdk.cli.run_report import log_message, print_message
+    from edge_sdk.logs import keeps_json
+
+    show = log_message if keeps_json() else print_message if prints else None
 
     def listen(message: Message) -> None:
         if auditor is not None:
             auditor.take(message)
-        if prints:
-            print_message(message)
+        if show is not None:
+            show(message)
 
     return listen
 

@@ -6,10 +6,18 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from edge_sdk.console import printable
+
 if TYPE_CHECKING:
     from edge_sdk.config import DeviceConfig
     from edge_sdk.pipeline import Pipeline
     from edge_sdk.records import Message
+
+_LOGGED = (
+    "message_id", "seq", "kind", "severity", "camera", "verdict", "reason",
+    "part_id", "trigger_id", "event",
+)  # fmt: skip
+"""Fields of a message that are fields of its event in the log."""
 
 
 def announce(config: DeviceConfig, pipelines: Mapping[str, Pipeline], *, is_dry: bool) -> None:
@@ -33,6 +41,21 @@ def announce(config: DeviceConfig, pipelines: Mapping[str, Pipeline], *, is_dry:
 
 def print_message(message: Message) -> None:
     """One line a message, as it became durable."""
+    print(printable(_describe(message)), flush=True)
+
+
+def log_message(message: Message) -> None:
+    """The same as an event of the log, with what a machine may want to filter by."""
+    import logging
+
+    from edge_sdk.logs import FIELDS
+
+    values = {name: getattr(message, name) for name in _LOGGED}
+    fields = {name: value for name, value in values.items() if value is not None}
+    logging.getLogger("edge_sdk.messages").info("%s", _describe(message), extra={FIELDS: fields})
+
+
+def _describe(message: Message) -> str:
     parts = [f"{message.captured_at:%H:%M:%S.%f}"[:-3], message.camera or "-", str(message.kind)]
     if message.part_id is not None:
         parts.append(f"part {message.part_id}")
@@ -49,7 +72,7 @@ def print_message(message: Message) -> None:
         parts.append(f"({message.reason}: {message.detail})")
     if message.event is not None:
         parts.append(f"{message.event} {dict(message.data or {})}")
-    print("  ".join(parts), flush=True)
+    return "  ".join(parts)
 
 
 def print_summary(summary: dict[str, Any], waiting: int) -> None:

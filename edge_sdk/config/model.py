@@ -190,6 +190,9 @@ class LoggingConfig(Group):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least important line that is written."""
+    format: Literal["auto", "plain", "json"] = "auto"
+    """`plain`: for people. `json`: one JSON object a line. `auto`: `json` where the log goes to
+    systemd's journal, else `plain`."""
 
 
 class DeviceConfig(Group):

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from commands import INSTALLED, TERMINATED, Box, Running, good_part, write_pictures
-from mosquitto import Mosquitto
 from notify_socket import NotifySocket
 from plant import Plant
 from scenes import make_bundle
@@ -79,18 +78,13 @@ def test_a_broker_that_freezes_is_no_reason_to_start_anew(enrolled: Box, tmp_pat
         start_service(enrolled, manager, "--mqtt", plant.address) as running,
     ):
         plant.wait_until(lambda seen: bool(seen.all_of("state")))
-        freeze(plant.broker)
+        plant.broker.freeze()
         try:
             for _ in range(80):  # 40 s: through the keepalive and attempts to connect again
                 assert manager.hears("WATCHDOG=1", WATCHDOG_SECONDS)
             assert running.lines_with("no acknowledgement") or running.lines_with("broker")
         finally:
-            plant.broker.process.send_signal(signal.SIGCONT)
-
-
-def freeze(broker: Mosquitto) -> None:
-    """Let it hold its connections and answer nothing."""
-    broker.process.send_signal(signal.SIGSTOP)
+            plant.broker.thaw()
 
 
 def test_the_unit_file_exposes_at_most_what_is_promised() -> None:

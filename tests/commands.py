@@ -145,8 +145,12 @@ class Box:
 
     def start(self, *words: object) -> Running:
         """Start ``edge-<first word>`` with the other words in the background."""
+        return self.start_program(self.program(*words))
+
+    def program(self, *words: object) -> list[str]:
+        """What ``start`` starts."""
         command, *arguments = map(str, words)
-        return self.start_program([sys.executable, "-m", f"edge_sdk.cli.{command}", *arguments])
+        return [sys.executable, "-m", f"edge_sdk.cli.{command}", *arguments]
 
     def start_program(self, command: Sequence[str], **environment: str) -> Running:
         """Start any program as this computer's user would."""

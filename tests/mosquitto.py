@@ -41,6 +41,7 @@ class Mosquitto:
         persistence: whether it saves every change, so that a kill loses nothing.
         acl: its rules for topics.
         settings: more lines of its configuration; ``{folder}`` is where ``files`` are.
+        before: the same, before all others: other listeners, which are there when it is started.
         files: name to content.
         port: a loopback port; None: any free one.
     """
@@ -51,14 +52,15 @@ class Mosquitto:
         persistence: bool = False,
         acl: str | None = None,
         settings: Sequence[str] = (),
+        before: Sequence[str] = (),
         files: Mapping[str, bytes] | None = None,
         port: int | None = None,
     ) -> None:
         self.port = port or free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="mosquitto-"))
         self._process: subprocess.Popen[bytes] | None = None
-        lines = [f"listener {self.port} {HOST}", "allow_anonymous true"]
-        lines += [setting.format(folder=self._folder) for setting in settings]
+        lines = [*before, f"listener {self.port} {HOST}", "allow_anonymous true", *settings]
+        lines = [line.format(folder=self._folder) for line in lines]
         for name, content in (files or {}).items():
             (self._folder / name).write_bytes(content)
         if persistence:

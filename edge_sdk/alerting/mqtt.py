@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Literal
 
-from paho.mqtt.client import Client
+from paho.mqtt.client import MQTT_LOG_ERR, Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -63,6 +63,7 @@ class MqttConnection:
         self._broken: str | None = "not connected yet"
         # Callbacks only put what they were given; they run inside ``turn`` and ``send``.
         self._happened: SimpleQueue[_Opened | _Closed | Incoming | Answer] = SimpleQueue()
+        self._socket_errors: list[str] = []
         self._client = self._build_client(client_id, will)
 
     @property
@@ -99,6 +100,13 @@ class MqttConnection:
                 f"broker {settings.host}:{settings.port}: cannot be reached: {error}"
             ) from error
         self._broken = None
+        try:
+            return self._await_answer()
+        finally:
+            self._client.on_log = None  # it costs time for every packet
+
+    def _await_answer(self) -> bool:
+        settings = self._settings
         deadline = time.monotonic() + settings.connect_timeout_seconds
         while (left := deadline - time.monotonic()) > 0:
             self._wait_for_socket(left)
@@ -106,6 +114,7 @@ class MqttConnection:
                 if isinstance(event, _Opened):
                     return self._judge(event)
             if self._broken is not None:
+                self._raise_if_refused_by_tls()
                 return False
         self.fail(f"no answer to a connection of version {self.version}")
         return False
@@ -218,6 +227,15 @@ class MqttConnection:
             self.max_payload_bytes = opened.limits["MaximumPacketSize"] - _PACKET_OVERHEAD_BYTES
         return True
 
+    def _raise_if_refused_by_tls(self) -> None:
+        """A broker judges our certificate after TLS 1.3 has let us begin to write."""
+        why = next((text for text in self._socket_errors if "[SSL" in text), None)
+        if why is not None:
+            raise PublishError(
+                f"broker {self._settings.host}:{self._settings.port}: refuses this device's "
+                f"certificate, or misses one: {why}"
+            ) from ssl.SSLError(why)
+
     def _wait_for_socket(self, timeout_seconds: float) -> None:
         sock = self._client.socket()
         if sock is None:
@@ -272,6 +290,10 @@ class MqttConnection:
     def _set_callbacks(self, client: Client) -> None:
         """Let paho put what happens into the queue, and do nothing else while it runs."""
         put = self._happened.put
+        errors = self._socket_errors.append
+        client.on_log = lambda _client, _data, level, text: (
+            errors(text) if level == MQTT_LOG_ERR else None
+        )
         client.on_connect = lambda _client, _data, _flags, reason, properties: put(
             _Opened(reason, {} if properties is None else properties.json())
         )

@@ -19,7 +19,7 @@ from export_tools.recipe import RECIPES, Recipe
 if TYPE_CHECKING:
     from export_tools.package import Exported, GraphMaker
 
-_RECIPE_OPTIONS = ("layers", "size", "kernel", "neighbourhood", "blur_sigma", "reach", "stillness")
+RECIPE_OPTIONS = ("layers", "size", "kernel", "neighbourhood", "blur_sigma", "reach", "stillness")
 _IMPORT_OPTIONS = ("name", "licence", "commercial_use", "training_data")
 _VARIANT_OPTIONS = ("precision", "format", "calibration")
 _SHARED_OPTIONS = ("size", "kernel")
@@ -102,8 +102,10 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe = parser.add_argument_group(
         "recipe", "left out: the backbone's own; each changes the id"
     )
-    recipe.add_argument("--layers", type=_layers, metavar="N,...", help="stages, ascending")
-    recipe.add_argument("--size", type=_size, metavar="PX|HxW", help="model's picture in pixels")
+    recipe.add_argument("--layers", type=parse_layers, metavar="N,...", help="stages, ascending")
+    recipe.add_argument(
+        "--size", type=parse_size, metavar="PX|HxW", help="model's picture in pixels"
+    )
     recipe.add_argument("--kernel", choices=("area", "bilinear", "bicubic"), help="of the resize")
     recipe.add_argument(
         "--neighbourhood", type=int, metavar="N", help="side of the square of tokens averaged"
@@ -121,9 +123,9 @@ def _build_parser() -> argparse.ArgumentParser:
         "what files of others do not say; of the recipe --from-anomalib takes --size and --kernel",
     )
     imported.add_argument("--name", type=_name, help="of an imported model (default: the file's)")
-    imported.add_argument("--licence", type=_line, help="of the weights (default: unknown)")
+    imported.add_argument("--licence", type=line, help="of the weights (default: unknown)")
     imported.add_argument("--commercial-use", choices=("yes", "no", "unknown"))
-    imported.add_argument("--training-data", type=_line, metavar="TEXT", help="where it came from")
+    imported.add_argument("--training-data", type=line, metavar="TEXT", help="where it came from")
     add_common_arguments(parser, "json", "verbose")
     parser.set_defaults(refuse=parser.error)
     return parser
@@ -135,7 +137,8 @@ def _name(text: str) -> str:
     return text
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
+    """A line of text for a manifest."""
     if not text.isprintable() or len(text) > 2000:
         raise ValueError(text)
     return text
@@ -156,11 +159,13 @@ def _among(text: str, known: Sequence[str]) -> tuple[str, ...]:
     return tuple(one for one in known if one in said)
 
 
-def _layers(text: str) -> tuple[int, ...]:
+def parse_layers(text: str) -> tuple[int, ...]:
+    """``3,5``."""
     return tuple(int(part) for part in text.split(","))
 
 
-def _size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
+    """``256`` or ``192x256``: (height, width)."""
     height, separator, width = text.partition("x")
     return int(height), int(width if separator else height)
 
@@ -171,7 +176,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     Raises:
         InputError: a value that no bundle can be made with.
     """
-    said = {name: getattr(options, name) for name in _RECIPE_OPTIONS}
+    said = {name: getattr(options, name) for name in RECIPE_OPTIONS}
     changes = {name: value for name, value in said.items() if value is not None}
     return replace(RECIPES[options.backbone], **changes)
 
@@ -182,7 +187,7 @@ def _run(options: argparse.Namespace, graph_maker: GraphMaker | None) -> None:
     if options.from_anomalib is not None:
         exported = _import(options, listener)
     elif options.clip is not None:
-        others = [name for name in _RECIPE_OPTIONS if name not in ("size", "layers")]
+        others = [name for name in RECIPE_OPTIONS if name not in ("size", "layers")]
         _refuse_others(options, [*others, "name"], "--backbone and --from-anomalib")
         _refuse_others(options, _VARIANT_OPTIONS, "--backbone")
         exported = command.export_clip(options, listener)
@@ -217,7 +222,7 @@ def _export(
 
 
 def _import(options: argparse.Namespace, listener: Terminal) -> Exported:
-    others = [name for name in _RECIPE_OPTIONS if name not in _SHARED_OPTIONS]
+    others = [name for name in RECIPE_OPTIONS if name not in _SHARED_OPTIONS]
     _refuse_others(options, [*others, *command.OPTIONS], "--backbone or --clip")
     _refuse_others(options, _VARIANT_OPTIONS, "--backbone")
     from export_tools.anomalib.importer import import_bundle

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from edge_sdk.errors import InputError
 from export_tools.adaptclip.adapters import Adapters, AdapterSettings
-from export_tools.adaptclip.checkpoint import RELEASED, load_adapters
+from export_tools.adaptclip.checkpoint import RELEASED, load_adapters, read_notes
 from export_tools.adaptclip.parts import AdaptClipParts
 from export_tools.adaptclip.prompts import encode_static_prompts
 from export_tools.backbones.spec import clip_spec
@@ -50,6 +51,7 @@ def assemble(
     spec = clip_spec(clip.vision)
     said = provenance or Provenance()
     source: Source | None = None
+    notes: dict[str, str] = {}
     made: Adapters | None = None
     if clip.is_random:
         if adapters is not None:
@@ -59,6 +61,7 @@ def assemble(
         ).eval()
     elif adapters is not None:
         made, source = load_adapters(adapters, spec, clip.text, sha256=adapters_sha256)
+        notes = _notes_for(clip, adapters)
     return AdaptClipParts(
         name=clip.name,
         config=clip.config,
@@ -69,9 +72,9 @@ def assemble(
         weights_source=_one_line(clip.source, source),
         weights_sha256=clip.sha256 if source is None else _joined(clip.sha256, source.sha256),
         random_weights=clip.is_random,
-        licence=said.licence or _licence(clip, source),
-        commercial_use=said.commercial_use or ("yes" if clip.is_random else "unknown"),
-        training_data=said.training_data or _training_data(clip, source),
+        licence=said.licence or _licence(clip, source, notes),
+        commercial_use=said.commercial_use or _commercial_use(clip, notes),
+        training_data=said.training_data or _training_data(clip, source, notes),
     )
 
 
@@ -85,16 +88,45 @@ def _joined(*digests: str) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def _licence(clip: LoadedClip, adapters: Source | None) -> str:
-    released = _released(adapters)
-    added = f"; adapters: {released[0]}" if released else ""
-    return clip.licence + (added or ("; adapters: unknown" if adapters else ""))
+def _notes_for(clip: LoadedClip, path: Path) -> dict[str, str]:
+    """What our own file says of itself; empty for files of others.
+
+    Raises:
+        InputError: the adapters were trained on other towers, or on other blocks of these.
+    """
+    notes = read_notes(path)
+    layers = ",".join(map(str, clip.vision.settings.layers))
+    for name, own in (("weights_sha256", clip.sha256), ("layers", layers)):
+        if notes.get(name, own) != own:
+            raise InputError(
+                f"{path}: {name}: expected adapters of this tower, {own}, "
+                f"got some that were trained with {notes[name]}"
+            )
+    return notes
 
 
-def _training_data(clip: LoadedClip, adapters: Source | None) -> str:
+def _licence(clip: LoadedClip, adapters: Source | None, notes: Mapping[str, str]) -> str:
+    if adapters is None:
+        return clip.licence
     released = _released(adapters)
-    added = f"; adapters: {released[1]}" if released else ""
-    return clip.training_data + (added or ("; adapters: unknown" if adapters else ""))
+    return (
+        f"{clip.licence}; adapters: {released[0] if released else notes.get('licence', 'unknown')}"
+    )
+
+
+def _training_data(clip: LoadedClip, adapters: Source | None, notes: Mapping[str, str]) -> str:
+    if adapters is None:
+        return clip.training_data
+    released = _released(adapters)
+    saw = released[1] if released else notes.get("training_data", "unknown")
+    return f"{clip.training_data}; adapters: {saw}"
+
+
+def _commercial_use(clip: LoadedClip, notes: Mapping[str, str]) -> CommercialUse:
+    if clip.is_random:
+        return "yes"
+    # Of the tower nobody but the user knows; that the adapters may not be used is certain.
+    return "no" if notes.get("commercial_use") == "no" else "unknown"
 
 
 def _released(adapters: Source | None) -> tuple[str, str] | None:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from export_tools.clip.text import TextTower
 from export_tools.tensors import Source, load_strictly, read_tensors
 
 _LEARNERS = ("textual_learner", "visual_learner", "pq_learner")
+_NOTES = "edge-adapters"
 _WORDS_AGREE = 1e-4
 """Largest difference between embeddings that a checkpoint repeats and those of the tower."""
 
@@ -90,7 +92,25 @@ def save_adapters(adapters: Adapters, path: Path, *, notes: Mapping[str, str]) -
         notes: what to say beside, such as the training data.
     """
     state = {name: value.contiguous() for name, value in adapters.state_dict().items()}
-    save_file(state, str(path), metadata={"edge-adapters": json.dumps(dict(notes), sort_keys=True)})
+    save_file(state, str(path), metadata={_NOTES: json.dumps(dict(notes), sort_keys=True)})
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """What ``save_adapters`` wrote beside the tensors; empty for files of others.
+
+    Raises:
+        InputError: the file cannot be read, or its notes are no texts.
+    """
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            notes = json.loads((file.metadata() or {}).get(_NOTES, "{}"))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(f"{path}: expected adapters, cannot be read: {error}") from error
+    if not isinstance(notes, dict) or not all(isinstance(one, str) for one in notes.values()):
+        raise InputError(f"{path}: {_NOTES}: expected texts by name, got {notes!r}")
+    return notes
 
 
 def save_released(adapters: Adapters, text: TextTower, path: Path) -> None:

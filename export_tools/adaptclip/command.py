@@ -43,16 +43,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--adapters", type=Path, metavar="FILE", help=".pth as released, or .safetensors of ours"
     )
     group.add_argument("--adapters-sha256", metavar="HEX", help="expected of that file")
-    group.add_argument("--revision", metavar="REV", help="of the hub's repository: pin a commit")
-    group.add_argument("--weights-sha256", metavar="HEX", help="expected of the tower's file")
-    group.add_argument(
-        "--offline", action="store_true", default=None, help="use what was fetched before"
-    )
+    add_tower_arguments(group)
     group.add_argument(
         "--random-weights",
         type=int,
         metavar="SEED",
         help="a preset's sizes with random numbers: for tests and timing",
+    )
+
+
+def add_tower_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add how the towers' weights are found."""
+    group.add_argument("--revision", metavar="REV", help="of the hub's repository: pin a commit")
+    group.add_argument("--weights-sha256", metavar="HEX", help="expected of the tower's file")
+    group.add_argument(
+        "--offline", action="store_true", default=None, help="use what was fetched before"
     )
 
 
@@ -67,7 +72,7 @@ def export_clip(options: argparse.Namespace, listener: Listener) -> Exported:
     from export_tools.pictures import ParityPictures, clip_pictures, folder_pictures
 
     listener.stage(f"loading {options.clip}")
-    clip = _load(options)
+    clip = load_tower(options)
     parts = assemble(
         clip,
         options.adapters,
@@ -86,7 +91,12 @@ def export_clip(options: argparse.Namespace, listener: Listener) -> Exported:
     return export_adaptclip(parts, options.out, pictures=fewer, listener=listener)
 
 
-def _load(options: argparse.Namespace) -> LoadedClip:
+def load_tower(options: argparse.Namespace) -> LoadedClip:
+    """The towers that the command line names.
+
+    Raises:
+        InputError: as ``load_clip``, or a size or blocks that do not fit.
+    """
     from export_tools.clip.weights import load_clip, random_clip
 
     if options.random_weights is not None:

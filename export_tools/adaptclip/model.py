@@ -86,7 +86,8 @@ class AdaptClip(nn.Module):
     learned texts that branch is left out.
 
     Args:
-        static_text: (2, E) mean features of the prompt ensemble; row 0 normal.
+        static_text: (2, E) mean features of the prompt ensemble; row 0 normal. None: a backbone
+            without texts, whose pictures are judged by good ones alone.
         learned_text: (2, E) features of the learned prompts; None: no textual adapter.
         visual: None: no visual adapter.
         prompt_query: None: ``few_shot`` is refused.
@@ -95,13 +96,13 @@ class AdaptClip(nn.Module):
         sigma: of the map's Gaussian, in pixels.
     """
 
-    static_text: Tensor
+    static_text: Tensor | None
     learned_text: Tensor | None
 
     def __init__(
         self,
         *,
-        static_text: Tensor,
+        static_text: Tensor | None,
         learned_text: Tensor | None,
         visual: VisualAdapter | None,
         prompt_query: PromptQueryAdapter | None,
@@ -110,9 +111,8 @@ class AdaptClip(nn.Module):
         sigma: float = SIGMA,
     ) -> None:
         super().__init__()
-        self.register_buffer("static_text", unit(static_text.detach()))
-        learned = None if learned_text is None else unit(learned_text.detach())
-        self.register_buffer("learned_text", learned)
+        for name, text in (("static_text", static_text), ("learned_text", learned_text)):
+            self.register_buffer(name, None if text is None else unit(text.detach()))
         self.visual = visual
         self.prompt_query = prompt_query
         self.smoothing = Smoothing(image_size, sigma)
@@ -125,6 +125,9 @@ class AdaptClip(nn.Module):
         Args:
             class_feature: (B, E), not normalised.
             patches: (B, L, E) of the last layer, not normalised.
+
+        Raises:
+            InputError: there are no texts.
         """
         branches = self._text_branches(class_feature, patches)
         scores = tuple(abnormal(branch.global_logits) for branch in branches)
@@ -144,12 +147,12 @@ class AdaptClip(nn.Module):
         )
 
     def few_shot(
-        self, class_feature: Tensor, patches: Sequence[Tensor], memories: Sequence[Tensor]
+        self, class_feature: Tensor | None, patches: Sequence[Tensor], memories: Sequence[Tensor]
     ) -> FewShot:
         """Judge by texts and by good pictures.
 
         Args:
-            class_feature: (B, E), not normalised.
+            class_feature: (B, E), not normalised; None where there are no texts.
             patches: one (B, L, E) a layer, not normalised.
             memories: one (M, E), or (B, M, E), of unit rows a layer.
 
@@ -158,7 +161,7 @@ class AdaptClip(nn.Module):
         """
         if self.prompt_query is None:
             raise InputError("few-shot: expected a prompt-query adapter, got a model without one")
-        zero = self.zero_shot(class_feature, patches[-1])
+        zero = None if class_feature is None else self.zero_shot(class_feature, patches[-1])
         found = self.prompt_query(patches, memories)
         align_maps = tuple(
             upsample_map(
@@ -171,12 +174,15 @@ class AdaptClip(nn.Module):
         align_map = harmonic_mean(align_maps)
         local_map = upsample_map(arithmetic_mean(probabilities), self.image_size)
         own_score = arithmetic_mean([abnormal(logits) for logits in found.global_logits])
-        texts = len(zero.branches)
-        mean_map = (texts * zero.raw_map + local_map) / (texts + 1)
+        mean_map, scores = local_map, [own_score]
+        if zero is not None:
+            texts = len(zero.branches)
+            mean_map = (texts * zero.raw_map + local_map) / (texts + 1)
+            scores = [*zero.scores, own_score]
         raw = harmonic_mean((mean_map, align_map))
         smoothed = self.smoothing(raw)
         peak = smoothed.amax(dim=(1, 2))
-        mean_score = arithmetic_mean((*zero.scores, own_score))
+        mean_score = arithmetic_mean(scores)
         return FewShot(
             prompt_query=found,
             align_maps=align_maps,
@@ -193,6 +199,8 @@ class AdaptClip(nn.Module):
         )
 
     def _text_branches(self, class_feature: Tensor, patches: Tensor) -> tuple[TextBranch, ...]:
+        if self.static_text is None:
+            raise InputError("zero-shot: expected text features, got a model without texts")
         adapted = class_feature, patches
         if self.visual is not None:
             adapted = self.visual(class_feature, patches)

@@ -71,9 +71,9 @@ class StepLosses(NamedTuple):
         return torch.stack([head.local() for head in self.heads()]).sum()
 
 
-def build_optimizer(adapters: Adapters) -> torch.optim.Adam:
+def build_optimizer(adapters: Adapters, rate: float = LEARNING_RATE) -> torch.optim.Adam:
     """Adam as published: 1e-3, betas 0.5 and 0.999, no decay, no schedule."""
-    return torch.optim.Adam(adapters.parameters(), lr=LEARNING_RATE, betas=ADAM_BETAS)
+    return torch.optim.Adam(adapters.parameters(), lr=rate, betas=ADAM_BETAS)
 
 
 def training_step(

@@ -101,6 +101,9 @@ def _build_parser() -> argparse.ArgumentParser:
     training.add_argument("--seed", type=int, default=10, metavar="N")
     training.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     training.add_argument(
+        "--threads", type=int, metavar="N", help="of the CPU (default: all that may be used)"
+    )
+    training.add_argument(
         "--cache", type=Path, metavar="FOLDER", help="features of the backbone (default: below ~)"
     )
     training.add_argument(

@@ -11,11 +11,13 @@ import numpy as np
 
 from edge_sdk.errors import InputError
 from edge_sdk.evaluation.layouts import SUFFIXES, Category, find_categories
-from edge_sdk.imaging import read_image
+from edge_sdk.imaging import read_image, resize_mask, resize_picture
 from edge_sdk.records import BoolArray, UInt8Array
 from export_tools.training.nuisance import spoil_harmlessly
 from export_tools.training.synthetic import paste_defect
 
+LARGEST_SIDE_PX = 1024
+"""Of pictures that something is done to; larger ones are reduced first."""
 _NAMED = 3
 """Files in a message before it says how many more there are."""
 
@@ -84,9 +86,21 @@ def read_source(source: Source) -> tuple[UInt8Array, BoolArray]:
     mask = read_mask(source.mask, pixels)
     if source.change is None:
         return pixels, mask
+    pixels, mask = _reduced(pixels, mask)
     rng = np.random.default_rng(source.change.seed)
     pixels, mask = spoil_harmlessly(pixels, mask, rng)
     return paste_defect(pixels, rng) if source.change.with_defect else (pixels, mask)
+
+
+def _reduced(pixels: UInt8Array, mask: BoolArray) -> tuple[UInt8Array, BoolArray]:
+    """Backbones see less than this, and what is pasted takes time for every pixel."""
+    height, width = pixels.shape[:2]
+    scale = LARGEST_SIDE_PX / max(height, width)
+    if scale >= 1:
+        return pixels, mask
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    small = resize_picture(pixels, size, kernel="area", antialias=True)
+    return small, resize_mask(mask, size) if mask.any() else np.zeros(size, bool)
 
 
 def read_mask(path: Path | None, pixels: UInt8Array) -> BoolArray:

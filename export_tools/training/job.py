@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from edge_sdk.errors import ConfigError, EdgeError, EngineError
+from edge_sdk.machine import describe_processor
 from export_tools.adaptclip.checkpoint import save_adapters, save_released
 from export_tools.adaptclip.command import load_tower
 from export_tools.cli import recipe_of
@@ -80,7 +81,7 @@ def run_job(options: argparse.Namespace, cache: Path, *, table: TextIO) -> dict[
         validation=options.validation,
     )
     _check_places(options)
-    device = _device(options.device)
+    device = _device(options.device, options.threads)
     data = collect(
         labelled=options.data,
         pairs=options.pairs,
@@ -150,12 +151,14 @@ def _check_places(options: argparse.Namespace) -> None:
         )
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, threads: int | None) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise EngineError("--device cuda: expected a CUDA device, torch finds none")
     # Of several ways to add up the one that always adds in the same order. On a GPU cuBLAS needs
     # CUBLAS_WORKSPACE_CONFIG=:4096:8 for it; without, torch warns and goes on.
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    # Commands give libraries one thread, for the device's sake; here nothing else computes.
+    torch.set_num_threads(max(1, threads or describe_processor()["usable_cores"]))
     return torch.device(name)
 
 

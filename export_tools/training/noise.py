@@ -26,13 +26,11 @@ def perlin(
     )
     lattice = (int(rows.max()) + 2, int(cols.max()) + 2)
     angles = rng.uniform(0, 2 * np.pi, lattice)
-    down, right = np.sin(angles), np.cos(angles)
+    down, right = (np.asarray(f(angles), np.float32) for f in (np.sin, np.cos))
 
-    def corner(below: int, beside: int) -> NDArray[np.float64]:
+    def corner(below: int, beside: int) -> FloatArray:
         at = np.ix_(rows + below, cols + beside)
-        value: NDArray[np.float64] = (
-            down[at] * (row - below)[:, None] + right[at] * (col - beside)[None, :]
-        )
+        value: FloatArray = down[at] * (row - below)[:, None] + right[at] * (col - beside)[None, :]
         return value
 
     fade_down, fade_right = _fade(row)[:, None], _fade(col)[None, :]
@@ -74,11 +72,11 @@ def texture(size: tuple[int, int], rng: np.random.Generator) -> UInt8Array:
     return np.asarray(dark + (bright - dark) * share + 0.5, np.uint8)
 
 
-def _along(side: int, cells: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _along(side: int, cells: float) -> tuple[NDArray[np.intp], FloatArray]:
     place = np.arange(side) * (cells / side)
     whole = np.floor(place).astype(np.intp)
-    return whole, place - whole
+    return whole, np.asarray(place - whole, np.float32)
 
 
-def _fade(t: NDArray[np.float64]) -> NDArray[np.float64]:
+def _fade(t: FloatArray) -> FloatArray:
     return t * t * t * (t * (t * 6 - 15) + 10)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -33,6 +33,19 @@ class FrameSource(Protocol):
 
     def close(self) -> None:
         """Release the camera; may be called twice and from another thread."""
+        ...
+
+
+@runtime_checkable
+class AdjustableSource(Protocol):
+    """A source of frames whose camera can be set."""
+
+    def adjust(self, settings: Mapping[str, float | int | str] | None) -> None:
+        """Set the camera so whenever it is opened, and open it anew where it is read otherwise.
+
+        Args:
+            settings: by the camera's own names, as frames tell them; None: as it is.
+        """
         ...
 
 

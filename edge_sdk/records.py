@@ -64,6 +64,8 @@ class Reason(_Name):
     BLURRED_OUT = "blurred_out"
     CAMERA_MOVED = "camera_moved"
     DIRTY_LENS = "dirty_lens"
+    CAMERA_SETTINGS = "camera_settings"
+    """The camera is set otherwise than when good parts were shown to it."""
     CHALLENGE_DUE = "challenge_due"
     """Master parts are to be shown before any other part is judged."""
 
@@ -119,6 +121,8 @@ class Frame:
     media_ns: int | None = None
     """Nanoseconds from the start of a recording that is read frame by frame; None: of a camera,
     or read as a camera would be, where ``monotonic_ns`` tells how much later one frame is."""
+    camera_settings: Mapping[str, float | int | str] | None = None
+    """How the camera said that it was set, by its own names; None: it cannot tell."""
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype

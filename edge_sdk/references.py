@@ -60,6 +60,11 @@ class ReferenceSet:
         """What messages call it, for example ``default/3``."""
         return f"{self.name}/{self.version}"
 
+    @property
+    def camera_settings(self) -> Mapping[str, float | int | str] | None:
+        """How the camera was set for these pictures; None: it could not tell, or is another one."""
+        return self.description.get("camera_settings")
+
 
 class ReferenceStore:
     """The reference sets of one camera."""
@@ -68,13 +73,21 @@ class ReferenceStore:
         self._camera = camera
         self._root = state_dir / "cameras" / camera / "reference_sets"
 
-    def save(self, name: str, frames: Sequence[Frame], *, source: str) -> ReferenceSet:
+    def save(
+        self,
+        name: str,
+        frames: Sequence[Frame],
+        *,
+        source: str,
+        camera_settings: Mapping[str, float | int | str] | None = None,
+    ) -> ReferenceSet:
         """Write the next version of a set; it is there whole after a power cut, or not at all.
 
         Args:
             name: of the set.
             frames: the good pictures, in order.
             source: where they came from, free of credentials.
+            camera_settings: how the camera was set for all of them; None: it could not tell.
 
         Raises:
             InputError: no picture.
@@ -84,14 +97,16 @@ class ReferenceStore:
             raise InputError(f"reference set {name!r}: expected at least one picture, got none")
         try:
             version = max([0, *self.versions(name), *self._undone(name)]) + 1
-            self._write(self._root / name / f"{version:04d}", frames, source)
+            settings = {} if camera_settings is None else {"camera_settings": camera_settings}
+            about = {"source": source, **settings}
+            self._write(self._root / name / f"{version:04d}", frames, about)
         except OSError as error:
             raise ConfigError(
                 f"state folder: {error.filename or self._root}: cannot be written: {error.strerror}"
             ) from error
         return self.load(name)
 
-    def _write(self, folder: Path, frames: Sequence[Frame], source: str) -> None:
+    def _write(self, folder: Path, frames: Sequence[Frame], about: Mapping[str, Any]) -> None:
         """Write a version beside its place, and move it there when all of it is on the disk."""
         staging = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(staging, ignore_errors=True)
@@ -114,7 +129,7 @@ class ReferenceStore:
             "camera": self._camera,
             "name": folder.parent.name,
             "version": int(folder.name),
-            "source": source,
+            **about,
             "enrolled_at": datetime.now(timezone.utc).isoformat(),
             "pictures": entries,
         }

@@ -81,10 +81,18 @@ class PlayedSource:
         self.readings: list[int] = []
         """Monotonic times of the calls of ``frames``."""
         self.closed = threading.Event()
+        self.adjusted: list[Mapping[str, float | int | str] | None] = []
+        """How it was asked to be set."""
         self._script: Queue[Frame | Exception | None] = Queue()
         self._given = 0
 
-    def give(self, pixels: UInt8Array | None = None, *, age_seconds: float = 0.0) -> Frame:
+    def give(
+        self,
+        pixels: UInt8Array | None = None,
+        *,
+        age_seconds: float = 0.0,
+        settings: dict[str, float | int | str] | None = None,
+    ) -> Frame:
         """Take a picture now; ``age_seconds`` ago, as one that was delayed on its way."""
         frame = Frame(
             pixels=good_part() if pixels is None else pixels,
@@ -92,10 +100,14 @@ class PlayedSource:
             source_id=self.source_id,
             captured_at=datetime.now(timezone.utc),
             monotonic_ns=time.monotonic_ns() - int(age_seconds * 1e9),
+            camera_settings=settings,
         )
         self._given += 1
         self._script.put(frame)
         return frame
+
+    def adjust(self, settings: Mapping[str, float | int | str] | None) -> None:
+        self.adjusted.append(settings)
 
     def fail(self, error: Exception | None = None) -> None:
         """Let the reading fail, after what was given before."""
@@ -185,11 +197,18 @@ class CellEncoder:
 
 
 def make_pipeline(
-    state_dir: Path, camera: CameraConfig, encoder: CellEncoder, *, name: str = "default"
+    state_dir: Path,
+    camera: CameraConfig,
+    encoder: CellEncoder,
+    *,
+    name: str = "default",
+    settings: Mapping[str, float | int | str] | None = None,
 ) -> Pipeline:
     """A pipeline fitted to four good parts, which are enrolled in ``state_dir``."""
     pictures = [as_frame(good_part(number)) for number in range(4)]
-    references = ReferenceStore(state_dir, camera.name).save(name, pictures, source="test")
+    references = ReferenceStore(state_dir, camera.name).save(
+        name, pictures, source="test", camera_settings=settings
+    )
     preprocess = Preprocessor(
         InputSpec(
             size=(_CELLS * _CELL_PX, _CELLS * _CELL_PX),
@@ -327,6 +346,7 @@ def make_camera(
     source: str = "0",
     *,
     mode: str = "continuous",
+    ignore: Sequence[str] = (),
     interval_seconds: float | None = None,
     deadline_seconds: float = 5.0,
     max_frame_age_seconds: float = 3.0,
@@ -353,7 +373,10 @@ def make_camera(
                     "clear_frames": 2,
                     "cooldown_seconds": 0,
                 },
-                "faults": {"max_frame_age_seconds": max_frame_age_seconds},
+                "faults": {
+                    "max_frame_age_seconds": max_frame_age_seconds,
+                    "ignore": list(ignore),
+                },
             }
         )
     )
@@ -458,6 +481,7 @@ def make_rig(
     encoders: Mapping[str, CellEncoder] | None = None,
     picture_max_bytes: int | None = None,
     outputs: Mapping[str, OutputLine] | None = None,
+    settings: Mapping[str, float | int | str] | None = None,
 ) -> Iterator[Rig]:
     """Stations over sources, with real pipelines; closed at the end.
 
@@ -467,6 +491,7 @@ def make_rig(
         encoders: by camera; the others have a quick one.
         picture_max_bytes: largest picture; None: none.
         outputs: lines, by camera.
+        settings: of all cameras when good parts were shown to them.
     """
     news = News()
     outbox = ListedOutbox(news=news)
@@ -500,7 +525,7 @@ def make_rig(
             rig.stations.append(
                 Station(
                     camera,
-                    make_pipeline(state_dir, camera, encoder),
+                    make_pipeline(state_dir, camera, encoder, settings=settings),
                     feed,
                     Dispatcher(drafts, camera.name, picture_max_bytes),
                     on_decision=on_decision,

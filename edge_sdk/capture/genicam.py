@@ -10,8 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from edge_sdk.capture.genicam_controls import GenicamControls
 from edge_sdk.capture.introspection import ARAVIS_PACKAGES, load_namespace
 from edge_sdk.capture.pacing import wall_clock_at
+from edge_sdk.capture.settings import Settings, SettingsKeeper
 from edge_sdk.errors import CaptureError
 from edge_sdk.records import Frame, UInt8Array
 
@@ -28,13 +30,14 @@ _BUFFERS = 4
 
 
 class GenicamSource:
-    """Reads a GenICam camera as it was set up; only its pixel format is changed where it must be.
+    """Reads a GenICam camera; its pixel format is changed where it must be.
 
     Args:
         name: the camera's address, or what it calls itself; nothing: the first one found.
         source_id: what the frames are said to come from.
         open_seconds: how long the first picture may take.
         read_seconds: how long each one after it may take.
+        settings: how it is to be set; None: as it was set up.
     """
 
     def __init__(
@@ -44,11 +47,13 @@ class GenicamSource:
         source_id: str,
         open_seconds: float = 6.0,
         read_seconds: float = 2.5,
+        settings: Settings | None = None,
     ) -> None:
         self.source_id = source_id
         self._name = name.strip()
         self._open_seconds = open_seconds
         self._read_seconds = read_seconds
+        self._settings = settings
         self._closed = threading.Event()
         self._dropped = 0
 
@@ -71,6 +76,10 @@ class GenicamSource:
         camera = None
         try:
             camera = self._open(aravis, glib)
+            keeper = SettingsKeeper(
+                GenicamControls(camera.get_device(), glib.Error), self._settings
+            )
+            keeper.look()  # before the stream: it depends on the picture's size
             stream = camera.create_stream(None, None)
             if stream is None:
                 raise CaptureError(f"{self._shown}: gives no stream")
@@ -78,7 +87,7 @@ class GenicamSource:
             for _ in range(_BUFFERS):
                 stream.push_buffer(aravis.Buffer.new_allocate(payload))
             camera.start_acquisition()
-            yield from self._read(aravis, stream)
+            yield from self._read(aravis, stream, keeper)
         except glib.Error as error:
             raise CaptureError(f"{self._shown}: {' '.join(str(error.message).split())}") from None
         finally:
@@ -113,7 +122,12 @@ class GenicamSource:
         camera.set_acquisition_mode(aravis.AcquisitionMode.CONTINUOUS)
         return camera
 
-    def _read(self, aravis: Any, stream: Any) -> Iterator[Frame]:  # noqa: ANN401 - made at run time
+    def _read(
+        self,
+        aravis: Any,  # noqa: ANN401 - made at run time
+        stream: Any,  # noqa: ANN401 - made at run time
+        keeper: SettingsKeeper,
+    ) -> Iterator[Frame]:
         count = 0
         deadline = time.monotonic() + self._open_seconds
         while not self._closed.is_set():
@@ -134,12 +148,16 @@ class GenicamSource:
                 self._dropped += 1
                 continue
             deadline = time.monotonic() + self._read_seconds
+            settings = keeper.look()
+            if keeper.is_settling:
+                continue
             yield Frame(
                 pixels=pixels,
                 frame_id=count - 1,
                 source_id=self.source_id,
                 captured_at=wall_clock_at(newest_ns),
                 monotonic_ns=newest_ns,
+                camera_settings=settings,
             )
 
     def _stop(self, camera: Any, glib: Any) -> None:  # noqa: ANN401 - made at run time

@@ -10,9 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from edge_sdk.capture.mailbox import Ending, MailboxReader, open_mailbox
 from edge_sdk.capture.process import CaptureProcess
+from edge_sdk.capture.settings import Settings
 from edge_sdk.capture.spec import SourceSpec
 from edge_sdk.errors import CaptureError
 from edge_sdk.records import Frame
@@ -43,6 +45,7 @@ class ChildProcessSource:
         self._lock = threading.Lock()
         self._running: tuple[MailboxReader, CaptureProcess] | None = None
         self._is_closed = False
+        self._is_outdated = False
         self._next_frame_id = 0
         self._dropped_before = 0
 
@@ -70,6 +73,13 @@ class ChildProcessSource:
             yield from self._newest(reader, process)
         finally:
             self._end(reader, process)
+
+    def adjust(self, settings: Settings | None) -> None:
+        """Set the camera so whenever it is opened (see ``AdjustableSource``)."""
+        if settings == self._spec.settings:
+            return
+        self._is_outdated = settings is not None
+        self._spec = replace(self._spec, settings=settings)
 
     def close(self) -> None:
         """End the child, within two seconds also where it hangs, and with it the iteration.
@@ -100,6 +110,7 @@ class ChildProcessSource:
                 raise
             finally:
                 writer.close()
+            self._is_outdated = False
             self._running = reader, process
             return self._running
 
@@ -129,6 +140,8 @@ class ChildProcessSource:
                     f"{self.source_id}: no new frame for {age_seconds:.1f} s (limit {limit:g} s)"
                 )
             yield found
+            if self._is_outdated:
+                raise CaptureError(f"{self.source_id}: opened anew, to be set otherwise")
 
     def _raise_if_failed(self, ending: Ending, process: CaptureProcess) -> None:
         if ending.error is not None:

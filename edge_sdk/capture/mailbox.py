@@ -18,6 +18,7 @@ Linux only.
 from __future__ import annotations
 
 import array
+import json
 import mmap
 import os
 import select
@@ -35,7 +36,8 @@ from edge_sdk.records import Frame
 
 _FRAME, _END, _ERROR = range(3)
 _LETTER = struct.Struct("<BIIIQqQQ")
-"""Kind, height, width, channels, frame_id, captured_at in µs, monotonic_ns, dropped."""
+"""Kind, height, width, channels, frame_id, captured_at in µs, monotonic_ns, dropped; behind it, in
+JSON, how the camera is set, where it tells."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
@@ -101,6 +103,8 @@ class MailboxWriter:
             frame.monotonic_ns,
             self.dropped + source_dropped,
         )
+        if frame.camera_settings is not None:
+            letter += json.dumps(dict(frame.camera_settings)).encode()
         ancillary = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [memory]))
         self._sender.sendmsg([letter], [ancillary], socket.MSG_DONTWAIT)
 
@@ -196,10 +200,11 @@ class MailboxReader:
         self._receiver.close()
 
     def _open_frame(self, letter: bytes, memory: int | None) -> Frame:
-        if memory is None or len(letter) != _LETTER.size:
+        if memory is None or len(letter) < _LETTER.size:
             raise CaptureError(f"{self._source_id}: a letter of {len(letter)} bytes has no frame")
+        head, settings = letter[: _LETTER.size], letter[_LETTER.size :]
         _, height, width, channels, frame_id, captured_us, monotonic_ns, dropped = _LETTER.unpack(
-            letter
+            head
         )
         self.dropped = dropped
         try:
@@ -212,6 +217,7 @@ class MailboxReader:
             source_id=self._source_id,
             captured_at=_EPOCH + captured_us * _MICROSECOND,
             monotonic_ns=monotonic_ns,
+            camera_settings=json.loads(settings) if settings else None,
         )
 
 

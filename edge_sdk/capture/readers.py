@@ -78,11 +78,11 @@ def _build_camera_reader(spec: SourceSpec) -> FrameSource:
         case "genicam":
             from edge_sdk.capture.genicam import GenicamSource  # noqa: PLC0415 - above
 
-            return GenicamSource(spec.place, source_id=spec.source_id)
+            return GenicamSource(spec.place, source_id=spec.source_id, settings=spec.settings)
         case _:
             from edge_sdk.capture.webcam import WebcamSource  # noqa: PLC0415 - above
 
-            return WebcamSource(Path(spec.place), source_id=spec.source_id)
+            return WebcamSource(Path(spec.place), source_id=spec.source_id, settings=spec.settings)
 
 
 def _address(spec: SourceSpec) -> Address:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,3 +31,5 @@ class SourceSpec:
     process's arguments."""
     transport: Literal["tcp", "udp"] = "tcp"
     """How an rtsp camera sends its pictures."""
+    settings: Mapping[str, float | int | str] | None = None
+    """How the camera is to be set, as it was at enrolment; None: as it is."""

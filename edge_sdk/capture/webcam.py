@@ -14,6 +14,8 @@ import cv2
 
 from edge_sdk.capture.camera_nodes import check_camera_node, describe_busy, processes_holding
 from edge_sdk.capture.opencv_io import rgb_from_bgr, silent_opencv
+from edge_sdk.capture.settings import Settings, SettingsKeeper
+from edge_sdk.capture.webcam_controls import WebcamControls
 from edge_sdk.errors import CaptureError
 from edge_sdk.records import Frame
 
@@ -25,12 +27,21 @@ class WebcamSource:
         node: for example ``/dev/video0`` or a path under ``/dev/v4l/by-id``.
         source_id: what the frames are said to come from.
         read_timeout_seconds: how long one frame may take.
+        settings: how it is to be set; None: as it is.
     """
 
-    def __init__(self, node: Path, *, source_id: str, read_timeout_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        node: Path,
+        *,
+        source_id: str,
+        read_timeout_seconds: float = 5.0,
+        settings: Settings | None = None,
+    ) -> None:
         self.source_id = source_id
         self._node = node
         self._read_timeout_seconds = read_timeout_seconds
+        self._settings = settings
         self._closed = threading.Event()
 
     @property
@@ -64,6 +75,8 @@ class WebcamSource:
         if not capture.isOpened():
             raise CaptureError(self._describe_refusal("is not a camera that V4L2 can read"))
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a deeper queue is latency
+        keeper = SettingsKeeper(WebcamControls(capture), self._settings)
+        keeper.look()
         frame_id = 0
         while not self._closed.is_set():
             started = time.monotonic()
@@ -76,12 +89,16 @@ class WebcamSource:
                     f"{self._node}: a frame took {moment_ns / 1e9 - started:.1f} s (limit "
                     f"{self._read_timeout_seconds:g} s)"
                 )
+            settings = keeper.look()
+            if keeper.is_settling:
+                continue
             yield Frame(
                 pixels=rgb_from_bgr(picture, name=str(self._node)),
                 frame_id=frame_id,
                 source_id=self.source_id,
                 captured_at=datetime.now(timezone.utc),
                 monotonic_ns=moment_ns,
+                camera_settings=settings,
             )
             frame_id += 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,11 @@ from edge_sdk.cli.settings import resolve_settings, source_and_credentials
 from edge_sdk.console import add_common_arguments, print_json, run_command
 
 if TYPE_CHECKING:
+    from edge_sdk.capture.settings import Settings
     from edge_sdk.config import CameraConfig, DeviceConfig
     from edge_sdk.model import Model
     from edge_sdk.picture_checks import Finding
+    from edge_sdk.protocols import FrameSource
     from edge_sdk.records import Frame, Threshold
 
 _EXAMPLES = """examples:
@@ -145,20 +147,29 @@ def _run(options: argparse.Namespace, *, appends: bool = False) -> int:
         return smallest_defect.examine(options, config, camera)
     store = ReferenceStore(config.state_dir, camera.name)
     older = store.load_frames(camera.reference_set) if appends else []
+    wanted = store.load(camera.reference_set).camera_settings if appends else None
     origin = _origin(options, config)
     open_camera(origin).close()  # not there: said before the model is loaded
     model = open_model(config, allow_untrained=options.allow_untrained)
     run_self_test(model)
-    taken, is_asked = _take_frames(options, origin)
+    taken, is_asked = _take_frames(options, _open(origin, wanted), origin)
     frames = [*older, *taken]
     findings = check_pictures(frames, keeps_refused=options.keep_refused or is_asked)
-    frames, odd = _settle_odd(options, model, camera, frames, origin, is_asked=is_asked)
+    frames, odd = _settle_odd(
+        options, model, camera, frames, lambda: _open(origin, wanted), is_asked=is_asked
+    )
     findings += odd
     for finding in findings if not is_asked else ():
         print(f"doubtful: {describe_finding(finding, frames[finding.picture - 1])}",
               file=sys.stderr)  # fmt: skip
     before = store.versions(camera.reference_set)
-    references = store.save(camera.reference_set, frames, source=shown_source(origin.source))
+    references = store.save(
+        camera.reference_set,
+        frames,
+        source=shown_source(origin.source),
+        # What another camera, or a recording, was set to says nothing about this one.
+        camera_settings=_common_settings(taken, wanted) if options.source is None else None,
+    )
     try:
         pipeline = build_pipeline(
             model, camera, references, TokenCache(config.state_dir), watches_pictures=True
@@ -187,6 +198,7 @@ def _run(options: argparse.Namespace, *, appends: bool = False) -> int:
         "provisional": threshold.provisional,
         "expected_false_alarm_rate": threshold.expected_false_alarm_rate,
         "findings": [asdict(finding) for finding in findings],
+        "camera_settings": references.camera_settings,
     }
     print_json(answer) if options.json else _print_answer(answer, threshold)
     return 0
@@ -219,14 +231,33 @@ def _origin(options: argparse.Namespace, config: DeviceConfig) -> CameraConfig:
     return override_config(config, {("cameras",): [changed]}).cameras[0]
 
 
-def _take_frames(options: argparse.Namespace, origin: CameraConfig) -> tuple[list[Frame], bool]:
+def _open(origin: CameraConfig, wanted: Settings | None) -> FrameSource:
+    """The source, its camera to be set as for the pictures that there are already."""
+    from edge_sdk.protocols import AdjustableSource
+    from edge_sdk.runtime.compose import open_camera
+
+    source = open_camera(origin)
+    if isinstance(source, AdjustableSource):
+        source.adjust(wanted)
+    return source
+
+
+def _common_settings(taken: Sequence[Frame], wanted: Settings | None) -> Settings | None:
+    """How the camera was set for all pictures, those of the version before included."""
+    from edge_sdk.capture.settings import common_settings
+
+    told = [frame.camera_settings for frame in taken]
+    return common_settings([wanted, *told] if wanted is not None else told)
+
+
+def _take_frames(
+    options: argparse.Namespace, opened: FrameSource, origin: CameraConfig
+) -> tuple[list[Frame], bool]:
     """The pictures, and whether a person at the terminal judged them."""
     from edge_sdk.cli.operator import TerminalOperator, TimedOperator
     from edge_sdk.config.source import is_camera_source
     from edge_sdk.enrollment import choose_frames, guide_frames, pick_frames
-    from edge_sdk.runtime.compose import open_camera
 
-    opened = open_camera(origin)
     if is_camera_source(origin.source):
         if options.every is None and sys.stdin.isatty() and sys.stderr.isatty():
             asking = TerminalOperator(options.count)
@@ -251,7 +282,7 @@ def _settle_odd(
     model: Model,
     camera: CameraConfig,
     frames: list[Frame],
-    origin: CameraConfig,
+    open_again: Callable[[], FrameSource],
     *,
     is_asked: bool,
 ) -> tuple[list[Frame], list[Finding]]:
@@ -259,7 +290,6 @@ def _settle_odd(
     from edge_sdk.cli.operator import TerminalOperator
     from edge_sdk.enrollment import guide_frames, score_fellows
     from edge_sdk.picture_checks import check_fellows
-    from edge_sdk.runtime.compose import open_camera
 
     kept: set[int] = set()
     while True:
@@ -273,11 +303,12 @@ def _settle_odd(
         if operator.keeps(1, [finding]):
             kept.add(finding.picture)
             continue
-        (again,) = guide_frames(open_camera(origin), count=1, operator=operator)
+        (again,) = guide_frames(open_again(), count=1, operator=operator)
         frames = [*frames[: finding.picture - 1], again, *frames[finding.picture :]]
 
 
 def _print_answer(answer: dict[str, Any], threshold: Threshold) -> None:
+    from edge_sdk.capture.settings import automatic_settings
     from edge_sdk.cli.enroll_sets import describe_threshold
 
     print(
@@ -285,6 +316,15 @@ def _print_answer(answer: dict[str, Any], threshold: Threshold) -> None:
         f"{answer['reference_set']} (frames {', '.join(map(str, answer['frames']))})"
     )
     print(describe_threshold(threshold))
+    settings = answer["camera_settings"] or {}
+    if settings:
+        print("camera settings kept: " + ", ".join(f"{k} {v}" for k, v in settings.items()))
+    if automatic := automatic_settings(settings):
+        print(
+            f"automatic: {', '.join(automatic)}: a large or shiny part changes how the next one "
+            "looks; better fix it and enrol again",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

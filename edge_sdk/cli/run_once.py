@@ -23,15 +23,18 @@ def run_once(
     from contextlib import closing
 
     from edge_sdk.errors import CaptureError
+    from edge_sdk.protocols import AdjustableSource
     from edge_sdk.records import Reason
     from edge_sdk.runtime.compose import open_camera
-    from edge_sdk.runtime.health import PictureHealth
+    from edge_sdk.runtime.health import PictureHealth, camera_settings
     from edge_sdk.runtime.masters import challenge_fault, load_masters
 
     answers = []
     is_anomalous = is_fault = False
     for camera in config.cameras:
         with closing(open_camera(camera)) as source:
+            if isinstance(source, AdjustableSource):
+                source.adjust(camera_settings(pipelines[camera.name]))
             frame = next(iter(source.frames()), None)
             if frame is None:
                 raise CaptureError(f"{camera.name}: ended before its first frame")

@@ -21,7 +21,13 @@ Corner: TypeAlias = Annotated[
 
 
 PictureFault: TypeAlias = Literal[
-    "exposure_drift", "lamp_failed", "defocused", "blurred_out", "camera_moved", "dirty_lens"
+    "exposure_drift",
+    "lamp_failed",
+    "defocused",
+    "blurred_out",
+    "camera_moved",
+    "dirty_lens",
+    "camera_settings",
 ]
 
 
@@ -91,7 +97,7 @@ class FaultConfig(Group):
     """Grey level, 0 to 255, at and above which a pixel is saturated."""
     saturated_share: Annotated[float, Field(gt=0, le=1)] = 0.6
     """Share of saturated pixels, above 0 to 1, above which a picture is over-exposed."""
-    ignore: Annotated[tuple[PictureFault, ...], Field(max_length=6)] = ()
+    ignore: Annotated[tuple[PictureFault, ...], Field(max_length=7)] = ()
     """Faults of lamp, lens and camera that are not looked for here."""
     enter_seconds: Seconds = 0.6
     """Seconds, 0.05 to 3600, for which such a fault must be seen on a watched camera to count."""

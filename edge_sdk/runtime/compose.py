@@ -28,6 +28,7 @@ from edge_sdk.references import ReferenceSet, ReferenceStore, TokenCache
 from edge_sdk.runtime.dispatch import Dispatcher
 from edge_sdk.runtime.drafts import DraftMaker
 from edge_sdk.runtime.feed import FrameFeed
+from edge_sdk.runtime.health import camera_settings
 from edge_sdk.runtime.lines import LineWatch
 from edge_sdk.runtime.listener import TriggerListener
 from edge_sdk.runtime.station import Station
@@ -157,6 +158,7 @@ def build_stations(
         if output is not None:
             opened.callback(output.close)
         opened.callback(feed.close)
+        feed.adjust(camera_settings(pipelines[camera.name]))
         feed.start(sources.pop(camera.name))
         listener = _open_listener(camera, desk)
         if listener is not None:

@@ -11,8 +11,9 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from edge_sdk.alerting.pulse import NAME_SERVICE_SECONDS, USUAL_SECONDS, Pulse
+from edge_sdk.capture.settings import Settings
 from edge_sdk.errors import CaptureError, EdgeError
-from edge_sdk.protocols import FrameSource
+from edge_sdk.protocols import AdjustableSource, FrameSource
 from edge_sdk.records import Frame
 
 _CLOSE_SECONDS = 5.0
@@ -65,6 +66,7 @@ class FrameFeed:
         self._changed = threading.Condition()
         self._frame: Frame | None = None
         self._source: FrameSource | None = None
+        self._settings: Settings | None = None
         self._is_closed = False
         self._replaced = 0
         self._pulse = pulse or Pulse()
@@ -75,6 +77,7 @@ class FrameFeed:
     def start(self, source: FrameSource | None = None) -> None:
         """Begin to read; ``source``: one that the caller has opened already."""
         self._source = source
+        self.adjust(self._settings)
         self._thread.start()
 
     @property
@@ -115,6 +118,13 @@ class FrameFeed:
             return frame
         now = datetime.now(timezone.utc)
         return replace(frame, captured_at=now, monotonic_ns=time.monotonic_ns())
+
+    def adjust(self, settings: Settings | None) -> None:
+        """Have the camera set so, if it can be (see ``AdjustableSource``)."""
+        with self._changed:
+            self._settings = settings
+            if isinstance(self._source, AdjustableSource):
+                self._source.adjust(settings)
 
     def check(self) -> None:
         """See that the thread still reads, or has ended as it should.
@@ -192,6 +202,8 @@ class FrameFeed:
             source = self._open_source()
             with self._changed:
                 self._source = source
+                if isinstance(source, AdjustableSource):
+                    source.adjust(self._settings)
             if self._is_closed:  # meanwhile, by one who found nothing to close
                 source.close()
         return source

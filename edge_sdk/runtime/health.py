@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from edge_sdk.capture.settings import Settings, describe_deviations
 from edge_sdk.config.camera import FaultConfig
 from edge_sdk.picture_watch import Measures, PictureWatch
 from edge_sdk.pipeline import Pipeline
-from edge_sdk.records import Decision, Reason, Verdict
+from edge_sdk.records import Decision, Frame, Reason, Verdict
 
 WATCH = "watch"
 """Name of this stage among the latencies."""
@@ -54,14 +55,27 @@ class PictureHealth:
     """
 
     def __init__(self, settings: FaultConfig, *, is_watched: bool) -> None:
-        self.standing: tuple[Reason, str] | None = None
-        """The fault that stands, and what was measured."""
+        self._standing: tuple[Reason, str] | None = None
+        self._otherwise: tuple[Reason, str] | None = None
+        """What of the camera is not set as at enrolment."""
         self._settings = settings
         self._ignored = {Reason(name) for name in settings.ignore}
         self._is_watched = is_watched
         self._watch: PictureWatch | None = None
         self._courses: dict[Reason, _Course] = {}
         self._measured_ns: int | None = None
+
+    @property
+    def standing(self) -> tuple[Reason, str] | None:
+        """The fault that stands, and what was measured; how the camera is set before all others."""
+        return self._otherwise or self._standing
+
+    def compare_settings(self, pipeline: Pipeline, frame: Frame) -> None:
+        """Hold how the camera was set for a frame against how it was set at enrolment."""
+        wanted = camera_settings(pipeline)
+        words = describe_deviations(wanted, frame.camera_settings) if wanted else None
+        is_looked_for = Reason.CAMERA_SETTINGS not in self._ignored
+        self._otherwise = (Reason.CAMERA_SETTINGS, words) if words and is_looked_for else None
 
     def examine(self, pipeline: Pipeline, decision: Decision) -> Decision:
         """Look at a frame that was judged; the verdict that remains.
@@ -70,14 +84,16 @@ class PictureHealth:
             pipeline: that judged it; another one begins anew.
             decision: what it says.
         """
+        if decision.frame is not None:
+            self.compare_settings(pipeline, decision.frame)
         watch = pipeline.watch
         if watch is not self._watch:
             self._watch, self._courses, self._measured_ns = watch, {}, None
-            self.standing = None
-        if watch is None or decision.verdict is Verdict.FAULT or decision.frame is None:
+            self._standing = None
+        if decision.verdict is Verdict.FAULT or decision.frame is None:
             return decision
         seen = None
-        if self._is_due(decision.frame.scene_ns):
+        if watch is not None and self._is_due(decision.frame.scene_ns):
             start = time.perf_counter_ns()
             measures = _measures(watch, decision)
             seen = self._follow(watch, measures, decision)
@@ -119,10 +135,10 @@ class PictureHealth:
             if self._has_lasted(course, now_ns, patience):
                 course.is_standing, course.count = is_over, 0
         standing = [reason for reason in _WORDS if self._stands(reason)]
-        self.standing = None
+        self._standing = None
         if standing:
             words = seen.get(standing[0], f"{_WORDS[standing[0]]}, until it is gone for a while")
-            self.standing = standing[0], words
+            self._standing = standing[0], words
         return next(((reason, seen[reason]) for reason in _WORDS if reason in seen), None)
 
     def _stands(self, reason: Reason) -> bool:
@@ -143,6 +159,11 @@ class PictureHealth:
             course.count >= count * patience
             and now_ns - course.since_ns >= seconds * patience * 1e9
         )
+
+
+def camera_settings(pipeline: Pipeline) -> Settings | None:
+    """How the camera was set when the references were taken; None: it could not tell."""
+    return pipeline.references.camera_settings if pipeline.references is not None else None
 
 
 def _measures(watch: PictureWatch, decision: Decision) -> Measures:

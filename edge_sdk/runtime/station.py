@@ -16,7 +16,7 @@ from edge_sdk.records import Decision, Frame, MessageKind, Reason, Verdict
 from edge_sdk.runtime.change import Change
 from edge_sdk.runtime.dispatch import Dispatch, Dispatcher
 from edge_sdk.runtime.feed import FrameFeed
-from edge_sdk.runtime.health import PictureHealth
+from edge_sdk.runtime.health import PictureHealth, camera_settings
 from edge_sdk.runtime.lines import LineWatch
 from edge_sdk.runtime.standing import OpenFaults, StandingFault
 from edge_sdk.runtime.summary import TRIGGER_TO_OUTPUT
@@ -223,6 +223,7 @@ class Station:
             for change in self.tracker.end(ended)
         ]
         self._pipeline = pipeline
+        self.feed.adjust(camera_settings(pipeline))
         self._resume()
         return dispatches
 
@@ -280,7 +281,7 @@ class Station:
 
     def _tend_triggers(self) -> list[Dispatch]:
         now_ns = time.monotonic_ns()
-        dispatches = self._tell_blindness()
+        dispatches = self._tell_blindness() + self._tell_illness()
         self._trigger_by_interval(now_ns)
         while self._triggers and (cause := self._why_hopeless(self._triggers.first, now_ns)):
             fault = self._pipeline.decider.fault(*cause)
@@ -363,6 +364,8 @@ class Station:
             return
         if self._part is None or not self._shows_first(self._part):
             frame = self.feed.take()  # also where nobody asked for it: it came before any trigger
+            if frame is not None:
+                self.health.compare_settings(self._pipeline, frame)
             self._part = frame if frame is not None and self._shows_first(frame) else None
 
     def _shows_first(self, frame: Frame) -> bool:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from scenes import make_bundle
 from edge_sdk.capture import open_source
 from edge_sdk.capture.introspection import GSTREAMER_PACKAGES
 from edge_sdk.errors import CaptureError
+from edge_sdk.protocols import AdjustableSource, FrameSource
+from edge_sdk.records import Frame
 
 SECRET = "p@#!ss w%ö"  # noqa: S105 - not one
 
@@ -162,6 +164,73 @@ def test_a_gige_camera_gives_grey_pictures_and_is_judged(box: Box) -> None:
         assert time.monotonic_ns() - second.monotonic_ns < 2e9
         enroll(box, "genicam:127.0.0.1")
         assert judge(box, "genicam:127.0.0.1")["verdict"] in {"normal", "anomalous", "fault"}
+
+
+def test_a_gige_camera_is_set_as_wanted_whenever_it_is_opened_and_tells_it() -> None:
+    source = open_source("genicam:127.0.0.1")
+    assert isinstance(source, AdjustableSource)
+    with gige_camera() as camera, closing(source):
+        frames = source.frames()
+        factory = dict(next(frames).camera_settings or {})
+        assert factory["ExposureTimeAbs"] == 10_000
+        wanted = factory | {"ExposureTimeAbs": 5_000.0, "Width": 256}
+
+        source.adjust(wanted)
+        with pytest.raises(CaptureError, match="opened anew, to be set otherwise"):
+            for _ in frames:
+                pass
+        assert telling(source, wanted).size == (512, 256)
+
+        camera.kill()
+        with pytest.raises(CaptureError):
+            next(source.frames())
+        camera.start()  # as its maker set it
+        assert telling(source, wanted).size == (512, 256)
+
+
+def telling(source: FrameSource, settings: Mapping[str, float | int | str]) -> Frame:
+    """The first frame of a camera that may still believe that another one has it."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            frame = next(source.frames())
+            break
+        except CaptureError:
+            assert time.monotonic() < deadline, "never read again"
+            time.sleep(1)  # nothing tells when it has forgotten the other one
+    assert frame.camera_settings == settings
+    return frame
+
+
+@pytest.mark.slow
+def test_a_camera_that_cannot_be_set_as_at_enrolment_says_which_setting(box: Box) -> None:
+    with gige_camera():
+        enroll(box, "genicam:127.0.0.1")
+        (about,) = box.state.rglob("set.json")
+        description = json.loads(about.read_text())
+        kept = description["camera_settings"]
+        assert kept["ExposureTimeAbs"] == 10_000
+        assert kept["PixelFormat"] == "Mono8"
+        config = write_config(
+            box.folder / "device.yaml",
+            bundle=str(box.folder / "bundle"),
+            cameras=[{"name": "cam1", "source": "genicam:127.0.0.1", "threshold_override": 1e6}],
+        )
+
+        def reason() -> tuple[object, object]:
+            answer = box.run("run", "--config", config, "--once", "--json").expect(0).answer
+            return answer["cameras"][0]["reason"], answer["cameras"][0]["detail"]
+
+        assert reason()[0] == "below_threshold"
+        description["camera_settings"] = kept | {"GainRaw": 7}
+        about.write_text(json.dumps(description))
+        assert reason()[0] == "saturated_frame", "as bright as it was asked to be"
+        description["camera_settings"] = kept | {"Gamma": 0.5}
+        about.write_text(json.dumps(description))
+        assert reason() == (
+            "camera_settings",
+            "Gamma was 0.5 at enrolment, is automatic, or not told",
+        )
 
 
 @pytest.mark.slow

@@ -197,6 +197,20 @@ class Subscriber:
         """Publish as the plant would, and wait for the broker."""
         self._client.publish(topic, payload, qos=qos, retain=retain).wait_for_publish(10)
 
+    def send(self, topic: str, payload: bytes) -> None:
+        """Publish without waiting; without a connection, with the next one."""
+        self._client.publish(topic, payload, qos=1)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it knows of no reason why it should not be."""
+        return self._client.is_connected()
+
+    def since(self, count: int) -> list[Received]:
+        """The messages after the first ``count``."""
+        with self._changed:
+            return self.received[count:]
+
     def wait_for(
         self, predicate: Callable[[list[Received]], bool], timeout_seconds: float
     ) -> list[Received]:

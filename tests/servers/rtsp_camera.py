@@ -7,6 +7,7 @@ The number in a picture (see ``capture_media.numbered_picture``) is the monotoni
 import argparse
 import sys
 import time
+from pathlib import Path
 
 import gi
 
@@ -35,7 +36,8 @@ def configure(media: GstRtspServer.RTSPMedia, options: argparse.Namespace) -> No
 
     def push() -> bool:
         number = int(time.monotonic() * options.fps) % (1 << BITS)
-        picture = Gst.Buffer.new_wrapped(numbered(number, options.block))
+        seen = options.sees.read_bytes() if options.sees else numbered(number, options.block)
+        picture = Gst.Buffer.new_wrapped(seen)
         picture.duration = period
         return bool(source.emit("push-buffer", picture) == Gst.FlowReturn.OK)
 
@@ -49,11 +51,16 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=16)
     parser.add_argument("--codec", choices=ENCODERS, default="h264")
     parser.add_argument("--auth", choices=("basic", "digest"))
+    parser.add_argument("--sees", type=Path, help="file with raw RGB, read anew for each picture")
+    parser.add_argument("--size", default="192x64", help="of that, WIDTHxHEIGHT")
     options = parser.parse_args()
     Gst.init(None)
     server = GstRtspServer.RTSPServer(address="127.0.0.1", service=str(options.port))
     factory = GstRtspServer.RTSPMediaFactory()
-    caps = f"width={12 * options.block},height={4 * options.block},framerate={options.fps}/1"
+    width, height = 12 * options.block, 4 * options.block
+    if options.sees:
+        width, height = map(int, options.size.split("x"))
+    caps = f"width={width},height={height},framerate={options.fps}/1"
     factory.set_launch(
         "( appsrc name=camera is-live=true do-timestamp=true format=time "
         f"caps=video/x-raw,format=RGB,{caps} ! videoconvert ! video/x-raw,format=I420 "

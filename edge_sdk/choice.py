@@ -14,6 +14,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,7 +28,7 @@ from edge_sdk.engines.compiled import CompiledCache
 from edge_sdk.errors import BundleError, EdgeError, EngineError, SelfTestError
 from edge_sdk.imaging import decode_image
 from edge_sdk.machine import box_digest, describe_processor
-from edge_sdk.model import GraphChoice, Model, graph_choices, load_model
+from edge_sdk.model import GraphChoice, Model, Watch, graph_choices, load_model
 from edge_sdk.pipeline import as_frame
 from edge_sdk.preprocess import Preprocessor
 from edge_sdk.selftest import run_self_test
@@ -65,7 +66,9 @@ class Choice:
     processor: str
 
 
-def open_model(config: DeviceConfig, *, allow_untrained: bool = False) -> Model:
+def open_model(
+    config: DeviceConfig, *, allow_untrained: bool = False, watch: Watch = nullcontext
+) -> Model:
     """Open the bundle and load the graph that this box judges with.
 
     Where the device file leaves the precision to the box and the bundle has several, they are
@@ -74,6 +77,7 @@ def open_model(config: DeviceConfig, *, allow_untrained: bool = False) -> Model:
     Args:
         config: of the device.
         allow_untrained: take a bundle of random numbers, too.
+        watch: is told which graph is loaded.
 
     Raises:
         BundleError: no valid bundle, nothing in it for this engine and precision, or random
@@ -88,7 +92,7 @@ def open_model(config: DeviceConfig, *, allow_untrained: bool = False) -> Model:
             "and timing; --allow-untrained runs it all the same"
         )
     engine = resolve_engine(bundle, config.engine, config.state_dir)
-    return load_model(bundle, engine, cache=CompiledCache(config.state_dir))
+    return load_model(bundle, engine, cache=CompiledCache(config.state_dir), watch=watch)
 
 
 def resolve_engine(bundle: Bundle, engine: EngineConfig, state_dir: Path) -> EngineConfig:

@@ -22,7 +22,7 @@ from edge_sdk.config import EngineConfig
 from edge_sdk.errors import BundleError, InputError
 from edge_sdk.model import open_role
 from edge_sdk.protocols import InferenceEngine
-from edge_sdk.scoring.adaptclip import fuse
+from edge_sdk.scoring.adaptclip_fusion import fuse
 from edge_sdk.scoring.adaptclip_heads import (
     CLASS_TOKEN,
     DISTANCE,

@@ -37,7 +37,10 @@ _COMMON: Mapping[str, dict[str, Any]] = {
         "choices": ("cpu", "gpu", "npu", "cuda", "tensorrt"),
         "help": "where the engine runs",
     },
-    "precision": {"choices": ("fp32", "fp16", "int8", "auto"), "help": "which graphs to use"},
+    "precision": {
+        "choices": ("fp32", "fp16", "bf16", "int8", "auto"),
+        "help": "which graphs to use",
+    },
     "json": {"action": "store_true", "help": "print one JSON object on standard output"},
     "allow-untrained": {
         "action": "store_true",

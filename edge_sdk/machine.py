@@ -49,6 +49,14 @@ def processor_digest() -> str:
     return hashlib.sha256(json.dumps(cpu).encode() + b"".join(flags)).hexdigest()
 
 
+def gpu_driver() -> str:
+    """What the NVIDIA driver says of itself, for what was built with it; empty: none is there."""
+    for path in (Path("/proc/driver/nvidia/version"), Path("/etc/nv_tegra_release")):
+        if path.is_file():
+            return path.read_text(errors="replace").strip()
+    return ""
+
+
 def box_digest() -> str:
     """Changes when a measurement of speed made here means nothing any more."""
     versions = [installed_version(name) for name in _LIBRARIES]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import TypeAlias
 
 from edge_sdk.bundle.fields import GraphRole, Precision
 from edge_sdk.bundle.manifest import GraphSpec
@@ -20,8 +23,10 @@ from edge_sdk.scoring.adaptclip_heads import AdaptClipSettings, check_heads
 from edge_sdk.scoring.end_to_end import EndToEndFactory, EndToEndSettings, PictureEncoder
 from edge_sdk.scoring.selector import build_scorer_factory
 
-_EXACT_FIRST = ("fp32", "fp16", "int8")
-_OUR_ENGINES = {"onnxruntime": ("cpu", "cuda"), "openvino": ("cpu", "gpu", "npu")}
+_EXACT_FIRST = ("fp32", "fp16", "bf16", "int8")
+_TORCH = "torch"
+"""Name of the engine and of the format that it alone runs; the host half adds it."""
+_OUR_ENGINES = {"onnxruntime": ("cpu", "cuda", "tensorrt"), "openvino": ("cpu", "gpu", "npu")}
 """Engine -> where it can run; those that ``auto`` means, the first one preferred."""
 
 
@@ -58,8 +63,16 @@ class GraphChoice:
         return self.graph.precision
 
 
+Watch: TypeAlias = Callable[[str], AbstractContextManager[object]]
+"""Is entered with a graph's name while an engine loads it, which may build for minutes."""
+
+
 def load_model(
-    bundle: Bundle, engine: EngineConfig, *, cache: CompiledCache | None = None
+    bundle: Bundle,
+    engine: EngineConfig,
+    *,
+    cache: CompiledCache | None = None,
+    watch: Watch = nullcontext,
 ) -> Model:
     """Load the bundle's encoder, or its one graph from picture to map, into an engine.
 
@@ -67,6 +80,7 @@ def load_model(
         bundle: opened, so its digests are right.
         engine: of what it leaves open, the most exact is taken, and onnxruntime before OpenVINO.
         cache: where compiled graphs are kept; None: nowhere.
+        watch: is told which graph is loaded.
 
     Raises:
         BundleError: the bundle has no such graph in that precision, or an unknown scorer.
@@ -75,7 +89,8 @@ def load_model(
     spec = bundle.manifest.scorers[0]
     choice = graph_choices(bundle, engine)[0]
     graph = choice.graph
-    loaded = _open(bundle, graph, choice.engine, engine, cache)
+    loader = _Loader(bundle=bundle, engine=engine, cache=cache, watch=watch)
+    loaded = loader.open(graph, choice.engine)
     extractor_id = bundle.manifest.extractor_id
     if graph.role == "end_to_end":
         settings = EndToEndSettings.from_spec(spec, graph)
@@ -96,7 +111,7 @@ def load_model(
         }
         check_heads(graph, [head for head in heads.values() if head is not None])
         opened = {
-            role: None if head is None else _open(bundle, head, choice.engine, engine, cache)
+            role: None if head is None else loader.open(head, choice.engine)
             for role, head in heads.items()
         }
         return Model(
@@ -108,6 +123,7 @@ def load_model(
                 settings=AdaptClipSettings.from_spec(spec),
                 half=engine.bank == "fp16",
                 max_bank_bytes=engine.max_bank_mib * 2**20,
+                coreset=engine.coreset,
             ),
             precision=graph.precision,
             needs_references=heads["head_zero_shot"] is None,
@@ -131,28 +147,41 @@ def open_role(bundle: Bundle, role: GraphRole, engine: EngineConfig) -> Inferenc
     """
     name = _engines_meant(engine)[0]
     graph = _head(bundle, role, name)
-    return None if graph is None else _open(bundle, graph, name, engine, None)
+    if graph is None:
+        return None
+    return _Loader(bundle=bundle, engine=engine).open(graph, name)
 
 
-def _open(
-    bundle: Bundle,
-    graph: GraphSpec,
-    name: str,
-    engine: EngineConfig,
-    cache: CompiledCache | None,
-) -> InferenceEngine:
-    model, *weights = bundle.read_graph(graph)
-    return SharedEngine(
-        open_engine(
-            name,
-            model=model,
-            weights=weights[0] if weights else None,
-            device=engine.device,
-            precision=graph.precision,
-            threads=engine.threads,
-            cache=cache,
-        )
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loader:
+    """Loads the graphs of one bundle."""
+
+    bundle: Bundle
+    engine: EngineConfig
+    cache: CompiledCache | None = None
+    watch: Watch = nullcontext
+
+    def open(self, graph: GraphSpec, name: str) -> InferenceEngine:
+        """One graph in the engine of that name."""
+        model, *weights = self.bundle.read_graph(graph)
+        device = _device_for(graph, self.engine.device)
+        with self.watch(f"{graph.role} {graph.precision} in {name} on {device}"):
+            return SharedEngine(
+                open_engine(
+                    name,
+                    model=model,
+                    weights=weights[0] if weights else None,
+                    device=device,
+                    precision=graph.precision,
+                    threads=self.engine.threads,
+                    cache=self.cache,
+                )
+            )
+
+
+def _device_for(graph: GraphSpec, device: str) -> str:
+    """TensorRT would build a head anew for every number of references; CUDA takes any."""
+    return "cuda" if device == "tensorrt" and graph.role.startswith("head") else device
 
 
 def _head(bundle: Bundle, role: GraphRole, engine: str) -> GraphSpec | None:
@@ -214,6 +243,8 @@ def _engines_meant(engine: EngineConfig) -> list[str]:
 
 
 def _fits(graph: GraphSpec, engine: str) -> bool:
+    if _TORCH in (graph.format, engine):
+        return graph.format == engine
     if engine == "openvino":
         return graph.format == "openvino" or (graph.format, graph.precision) == ("onnx", "fp32")
     return graph.format == "onnx"

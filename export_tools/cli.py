@@ -90,9 +90,14 @@ def _build_parser() -> argparse.ArgumentParser:
         "--precision",
         type=_precisions,
         metavar="P,...",
-        help="fp32 (default), fp16, int8: each is proven on real pictures or left out",
+        help="fp32 (default), fp16, bf16, int8: each is proven on real pictures or left out",
     )
-    parser.add_argument("--format", type=_formats, metavar="F,...", help="onnx (default), openvino")
+    parser.add_argument(
+        "--format",
+        type=_formats,
+        metavar="F,...",
+        help="onnx (default), openvino; beside --clip also torch, which alone knows bf16",
+    )
     parser.add_argument(
         "--calibration",
         type=Path,
@@ -145,11 +150,11 @@ def line(text: str) -> str:
 
 
 def _precisions(text: str) -> tuple[str, ...]:
-    return _among(text, ("fp32", "fp16", "int8"))
+    return _among(text, ("fp32", "fp16", "bf16", "int8"))
 
 
 def _formats(text: str) -> tuple[str, ...]:
-    return _among(text, ("onnx", "openvino"))
+    return _among(text, ("onnx", "openvino", "torch"))
 
 
 def _among(text: str, known: Sequence[str]) -> tuple[str, ...]:
@@ -189,7 +194,7 @@ def _run(options: argparse.Namespace, graph_maker: GraphMaker | None) -> None:
     elif options.clip is not None:
         others = [name for name in RECIPE_OPTIONS if name not in ("size", "layers")]
         _refuse_others(options, [*others, "name"], "--backbone and --from-anomalib")
-        _refuse_others(options, _VARIANT_OPTIONS, "--backbone")
+        _check_pairs(options)
         exported = command.export_clip(options, listener)
     else:
         exported = _export(options, listener, graph_maker)
@@ -204,6 +209,9 @@ def _export(
 ) -> Exported:
     _refuse_others(options, _IMPORT_OPTIONS, "--from-anomalib")
     _refuse_others(options, command.OPTIONS, "--clip")
+    _check_pairs(options)
+    if options.format and "torch" in options.format:
+        options.refuse("--format torch: expected only beside --clip")
     recipe = recipe_of(options)
     from export_tools.package import export_bundle, make_graph
     from export_tools.variants import Wanted
@@ -224,7 +232,7 @@ def _export(
 def _import(options: argparse.Namespace, listener: Terminal) -> Exported:
     others = [name for name in RECIPE_OPTIONS if name not in _SHARED_OPTIONS]
     _refuse_others(options, [*others, *command.OPTIONS], "--backbone or --clip")
-    _refuse_others(options, _VARIANT_OPTIONS, "--backbone")
+    _refuse_others(options, _VARIANT_OPTIONS, "--backbone and --clip")
     from export_tools.anomalib.importer import import_bundle
     from export_tools.anomalib.words import ImportOptions
 
@@ -240,6 +248,16 @@ def _import(options: argparse.Namespace, listener: Terminal) -> Exported:
         pictures=options.pictures,
         listener=listener,
     )
+
+
+def _check_pairs(options: argparse.Namespace) -> None:
+    """Each precision needs a format that knows it."""
+    formats = set(options.format or ("onnx",))
+    for precision in options.precision or ():
+        if precision == "bf16" and "torch" not in formats:
+            options.refuse("--precision bf16: expected --format torch beside it")
+        if precision == "int8" and formats == {"torch"}:
+            options.refuse("--precision int8: expected --format onnx or openvino beside it")
 
 
 def _refuse_others(options: argparse.Namespace, names: Sequence[str], belongs: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Final, Protocol, TypeAlias, TypeVar
 
-from edge_sdk.bundle.manifest import ParityRow
+from edge_sdk.bundle.manifest import InputSpec, ParityRow
 from edge_sdk.config import EngineConfig
 from edge_sdk.encoder import GraphEncoder
 from edge_sdk.engines.selector import open_engine
@@ -102,7 +102,7 @@ def compare_with_torch(
         InputError: no threshold can be fitted on the references.
     """
     names = output_names(recipe)
-    samples = prepare(recipe, pictures)
+    samples = prepare(input_spec(recipe), pictures)
     torch_tokens = Remembered(
         TorchReference(model, mean=recipe.mean, std=recipe.std, output_names=names)
     )
@@ -202,13 +202,13 @@ class Samples:
         return [*self.judged, *self.references, *(view for one in self.views for view in one)]
 
 
-def prepare(recipe: Recipe, pictures: ParityPictures) -> Samples:
+def prepare(taken: InputSpec, pictures: ParityPictures) -> Samples:
     """Resize everything once.
 
     Each result is then taken as if the camera had given it at that size: maps are compared in the
     model's pixels, as those of a large camera would fill the memory.
     """
-    preprocess = Preprocessor(input_spec(recipe))
+    preprocess = Preprocessor(taken)
 
     def prepared(pixels: UInt8Array) -> Preprocessed:
         return preprocess(as_frame(preprocess(as_frame(pixels)).tensor[0]))

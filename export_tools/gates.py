@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -31,9 +31,12 @@ AUROC_DROP = 0.005
 """Largest drop of the area under the ROC curve, where it is known which pictures are bad."""
 FP32_DIFFERENCE = 1e-4
 """Largest difference of a map over the range of all maps, for a graph that loses no bits."""
+FP16_DIFFERENCE, FP16_RANK_CORRELATION = 2e-2, 0.999
+"""The same for fp16, and the rank correlation that it has to exceed: 11 bits lose little."""
 
 VARIANT_HEADER = (
-    f"{'engine':<12} {'precision':<9} {'recipe':<16} {'pictures':>8} {'rank':>7} {'map min':>7} "
+    f"{'engine':<12} {'precision':<9} {'recipe':<16} {'judged':<9} {'pictures':>8} {'rank':>7} "
+    f"{'map min':>7} "
     f"{'mean':>7} {'flips':>5} {'AUROC':>7} {'MB':>6}  verdict"
 )
 """First line of the table; ``AUROC``: how much is lost."""
@@ -53,8 +56,8 @@ class GraphFile:
 
     @property
     def engine(self) -> str:
-        """The engine that devices run it with, and so the one that it is proven in."""
-        return "openvino" if self.format == "openvino" else "onnxruntime"
+        """The engine that runs it, and so the one that it is proven in."""
+        return "onnxruntime" if self.format == "onnx" else self.format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,12 +66,16 @@ class Judged:
 
     maps: Sequence[FloatArray]
     scores: Sequence[float]
-    threshold: float
-    """Fitted through this graph; scores above it are anomalous."""
+    threshold: float | None
+    """Fitted through this graph; scores above it are anomalous. None: nothing was fitted, and both
+    graphs are cut where the exact one's scores lie farthest apart."""
+    way: str = "few-shot"
+    """``few-shot`` or ``zero-shot``."""
 
 
-Judge: TypeAlias = Callable[[GraphFile], Judged]
-"""Runs all pictures through a graph; raises an EngineError where its engine cannot."""
+Judge: TypeAlias = Callable[[GraphFile], Sequence[Judged]]
+"""Runs all pictures through a graph, in each way that the bundle judges; raises an EngineError
+where its engine cannot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +86,9 @@ class VariantRow:
     format: GraphFormat
     precision: Precision
     recipe: str
+    judged: str = "-"
+    """In which way."""
+    has_random_weights: bool = False
     size_bytes: int = 0
     pictures: int = 0
     rank_correlation: float | None = None
@@ -106,7 +116,9 @@ class VariantRow:
         found = []
         if self.pictures < FEWEST_JUDGED:
             found.append(f"{self.pictures} pictures, at least {FEWEST_JUDGED} are needed")
-        if rank < RANK_CORRELATION:
+        if self.precision == "fp16" and not rank > FP16_RANK_CORRELATION:
+            found.append(f"rank correlation {rank:.5f} not above {FP16_RANK_CORRELATION}")
+        elif rank < RANK_CORRELATION:
             found.append(f"rank correlation {rank:.4f} below {RANK_CORRELATION}")
         if lowest < MAP_CORRELATION:
             found.append(f"map correlation {lowest:.4f} below {MAP_CORRELATION}")
@@ -114,24 +126,39 @@ class VariantRow:
             found.append(f"{self.verdict_flips} verdicts flipped")
         if self.auroc_drop is not None and self.auroc_drop > AUROC_DROP:
             found.append(f"AUROC drops by {self.auroc_drop:.4f}, limit {AUROC_DROP}")
-        if self.precision == "fp32" and largest > FP32_DIFFERENCE * self.map_range:
+        allowed = {"fp32": FP32_DIFFERENCE, "fp16": FP16_DIFFERENCE}.get(self.precision)
+        if allowed is not None and largest > allowed * self.map_range:
             found.append(
-                f"maps differ by {largest:.1e}, {FP32_DIFFERENCE:g} of their range allowed"
+                f"maps differ by {largest:.1e}, of a range of {self.map_range:.1e} "
+                f"{allowed:g} allowed"
             )
         return tuple(found)
 
+    @property
+    def verdict(self) -> Literal["ok", "failed", "unproven"]:
+        """Fewer bits of random weights prove nothing: trained ones have channels that stick out."""
+        if self.failures:
+            return "failed"
+        return "unproven" if self.has_random_weights and self.precision != "fp32" else "ok"
+
     def __str__(self) -> str:
         return (
-            f"{self.engine:<12} {self.precision:<9} {self.recipe:<16} {self.pictures or '-':>8} "
+            f"{self.engine:<12} {self.precision:<9} {self.recipe:<16} {self.judged:<9} "
+            f"{self.pictures or '-':>8} "
             f"{_cell(self.rank_correlation)} {_cell(self.map_correlation)} "
             f"{_cell(self.mean_map_correlation)} {_count(self.verdict_flips):>5} "
             f"{_cell(self.auroc_drop)} {self.size_bytes / 1e6:>6.2f}  "
-            f"{'; '.join(self.failures) or 'ok'}"
+            f"{'; '.join(self.failures) or self.verdict}"
         )
 
 
 def compare(
-    exact: Judged, candidate: Judged, graph: GraphFile, *, is_bad: Sequence[bool | None]
+    exact: Judged,
+    candidate: Judged,
+    graph: GraphFile,
+    *,
+    is_bad: Sequence[bool | None],
+    has_random_weights: bool = False,
 ) -> VariantRow:
     """Compare what two graphs say of the same pictures.
 
@@ -140,6 +167,7 @@ def compare(
         candidate: what this one says.
         graph: this one.
         is_bad: of each picture; None: not known, or between the two.
+        has_random_weights: nothing was trained.
 
     Raises:
         GateError: they are not of the same pictures.
@@ -148,17 +176,23 @@ def compare(
     counts = {len(is_bad), len(exact.scores), len(candidate.scores), *map(len, shapes)}
     if shapes[0] != shapes[1] or len(counts) != 1:
         raise GateError(f"{graph.precision} {graph.format}: expected the maps of the same pictures")
-    row = _row_of(graph, pictures=len(is_bad))
+    row = _row_of(
+        graph,
+        pictures=len(is_bad),
+        judged=candidate.way,
+        has_random_weights=has_random_weights,
+    )
     finite = all(np.isfinite(one).all() for one in (*candidate.maps, np.asarray(candidate.scores)))
-    if not finite or not math.isfinite(candidate.threshold):
+    if not finite or not math.isfinite(candidate.threshold or 0.0):
         return row(problem="values that are not finite")
+    cut = widest_gap(exact.scores)
     correlations = [_pearson(*pair) for pair in zip(exact.maps, candidate.maps, strict=True)]
     differences = [
         np.abs(theirs.astype(np.float64) - ours)
         for theirs, ours in zip(exact.maps, candidate.maps, strict=True)
     ]
     flips = sum(
-        (before > exact.threshold) != (after > candidate.threshold)
+        (before > _or(exact.threshold, cut)) != (after > _or(candidate.threshold, cut))
         for before, after in zip(exact.scores, candidate.scores, strict=True)
     )
     return row(
@@ -185,24 +219,47 @@ def variant_parity(row: VariantRow) -> ParityRow:
         graph="encoder",
         precision=row.precision,
         engine=row.engine,
-        compared=f"maps and scores of {row.format} ({row.recipe})",
+        compared=f"{row.judged} maps and scores of {row.format} ({row.recipe})",
         pictures=row.pictures,
-        weights="real",
+        weights="random" if row.has_random_weights else "real",
         max_abs_map=None if largest is None else as_bound(max(largest, _ADDING_ORDER)),
         mean_abs_map=None if mean is None else as_bound(mean),
         rank_correlation=None if rank is None else 1 - as_bound(max(0.0, 1 - rank)),
         verdict_flips=row.verdict_flips,
-        verdict="failed" if row.failures else "ok",
+        verdict=row.verdict,
     )
 
 
-def _row_of(graph: GraphFile, *, pictures: int) -> Callable[..., VariantRow]:
+def widest_gap(scores: Sequence[float]) -> float:
+    """A cut among the middle third of the scores, where they lie farthest apart.
+
+    For graphs that are compared with no threshold of a site; a cut between the scores of real
+    pictures asks more than one beyond them.
+    """
+    ordered = np.sort(np.asarray(scores, np.float64))
+    first, last = len(ordered) // 3, max(len(ordered) // 3 + 1, 2 * len(ordered) // 3)
+    middle = ordered[first : last + 1]
+    if len(middle) < 2:
+        return float(middle[0])
+    widest = int(np.argmax(np.diff(middle)))
+    return float(middle[widest] + middle[widest + 1]) / 2
+
+
+def _or(threshold: float | None, cut: float) -> float:
+    return cut if threshold is None else threshold
+
+
+def _row_of(
+    graph: GraphFile, *, pictures: int, judged: str = "-", has_random_weights: bool = False
+) -> Callable[..., VariantRow]:
     def row(**figures: float | str | None) -> VariantRow:
         return VariantRow(
             engine=graph.engine,
             format=graph.format,
             precision=graph.precision,
             recipe=graph.recipe,
+            judged=judged,
+            has_random_weights=has_random_weights,
             size_bytes=sum(map(len, graph.files)),
             pictures=pictures,
             **figures,  # type: ignore[arg-type]  # by name, above

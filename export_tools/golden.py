@@ -19,6 +19,7 @@ from edge_sdk.preprocess import Preprocessor
 from edge_sdk.protocols import ScorerFactory
 from edge_sdk.records import PatchFeatures, UInt8Array
 from edge_sdk.scoring.selector import build_scorer_factory
+from edge_sdk.selftest import golden_differences
 from export_tools.backbones.efficientnet_lite import EfficientNetLite
 from export_tools.bundle_words import (
     extractor_id,
@@ -78,24 +79,14 @@ class Golden:
         Returns:
             ``tokens``, ``map`` and ``score``, over all frames.
         """
-        scorer = factory.fit([encode(path) for path in self.spec.references])
         worst = {"tokens": 0.0, "map": 0.0, "score": 0.0}
-        for index, path in enumerate(self.spec.frames):
-            features = encode(path)
-            result = scorer.score(features)
-            found = [
-                ("tokens", f"tokens_{stream}_{layer}", grid.rows)
-                for (stream, layer), grid in features.tokens.items()
-            ]
-            found += [
-                ("map", "map", result.anomaly_map),
-                ("score", "score", np.asarray(result.image_score, np.float32)),
-            ]
-            for kind, name, value in found:
-                stored = self.files[self.spec.array_path(index, name)]
-                expected = np.load(io.BytesIO(stored), allow_pickle=False)
-                worst[kind] = max(worst[kind], float(np.abs(value - expected).max()))
+        for found in golden_differences(self.spec, self._load, encode, factory):
+            worst[found.kind] = max(worst[found.kind], found.difference)
         return worst
+
+    def _load(self, path: str) -> NDArray[Any]:
+        array: NDArray[Any] = np.load(io.BytesIO(self.files[path]), allow_pickle=False)
+        return array
 
 
 def make_golden(recipe: Recipe, model: EfficientNetLite, pictures: GoldenPictures) -> Golden:
@@ -124,11 +115,11 @@ def make_golden(recipe: Recipe, model: EfficientNetLite, pictures: GoldenPicture
         features = encoder.encode(preprocess(as_frame(picture)))
         result = scorer.score(features)
         arrays = {
-            f"tokens_{stream}_{layer}": _in_steps(grid.rows, TOKEN_STEP)
+            f"tokens_{stream}_{layer}": in_steps(grid.rows, TOKEN_STEP)
             for (stream, layer), grid in features.tokens.items()
         }
-        arrays["map"] = _in_steps(result.anomaly_map, MAP_STEP)
-        arrays["score"] = _in_steps(np.asarray(result.image_score), MAP_STEP)
+        arrays["map"] = in_steps(result.anomaly_map, MAP_STEP)
+        arrays["score"] = in_steps(np.asarray(result.image_score), MAP_STEP)
         files |= {spec.array_path(index, name): as_npy(array) for name, array in arrays.items()}
     return Golden(spec=spec, files=files)
 
@@ -141,7 +132,8 @@ def png_files(kind: str, pictures: Sequence[UInt8Array]) -> dict[str, bytes]:
     }
 
 
-def _in_steps(exact: NDArray[Any], step: float) -> NDArray[np.float32]:
+def in_steps(exact: NDArray[Any], step: float) -> NDArray[np.float32]:
+    """Round to whole steps, so that the last bits of a CPU do not show."""
     return np.ascontiguousarray(np.round(exact / step) * step, np.float32).reshape(exact.shape)
 
 

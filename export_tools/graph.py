@@ -43,7 +43,7 @@ class GraphIO:
     outputs: tuple[TensorSpec, ...]
 
 
-class _PictureEncoder(nn.Module):
+class PictureEncoder(nn.Module):
     """(N, H, W, 3) uint8 -> tokens: ``(x / 255 - mean) / std`` as ``(x - 255 mean) / (255 std)``.
 
     Subtracting first keeps the rounding error below 2.4e-7 for every byte; the other order of one
@@ -62,12 +62,13 @@ class _PictureEncoder(nn.Module):
         self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
         # Bytes are transposed, not floats: measured 15-20 % off the whole graph in onnxruntime.
         planes = x.permute(0, 3, 1, 2).to(torch.float32)
         return tuple(self.model((planes - self.offset) * self.scale))
 
 
-class _NormalisedEncoder(nn.Module):
+class NormalisedEncoder(nn.Module):
     """(N, 3, H, W) float32 -> tokens."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -75,6 +76,7 @@ class _NormalisedEncoder(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
         return tuple(self.model(x))
 
 
@@ -120,9 +122,9 @@ def export_encoder(
     encoder: nn.Module
     # Two pictures, because the tracer takes an axis of length 1 for a constant.
     if float_input:
-        encoder, example = _NormalisedEncoder(frozen), torch.zeros(2, 3, height, width)
+        encoder, example = NormalisedEncoder(frozen), torch.zeros(2, 3, height, width)
     else:
-        encoder = _PictureEncoder(frozen, mean, std)
+        encoder = PictureEncoder(frozen, mean, std)
         example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     traced = trace(
         encoder.eval(),

@@ -120,6 +120,7 @@ def _before_weights(net: ET.Element) -> Iterator[ET.Element]:
         sources.setdefault(edge.get("to-layer"), []).append(edge.get("from-layer"))
     waiting = [key for key, layer in layers.items() if layer.get("type") == "Parameter"]
     seen: set[str | None] = set()
+    constants: set[str | None] = set()  # several operators may share one
     while waiting:
         key = waiting.pop(0)
         if key in seen or layers[key].get("type") in (*WEIGHTED, "Result"):
@@ -127,5 +128,7 @@ def _before_weights(net: ET.Element) -> Iterator[ET.Element]:
         seen.add(key)
         if layers[key].get("type") != "Parameter":
             yield layers[key]
-            yield from (layers[one] for one in sources[key] if layers[one].get("type") == "Const")
+            mine = {one for one in sources[key] if layers[one].get("type") == "Const"} - constants
+            constants |= mine
+            yield from (layers[one] for one in sorted(mine, key=str))
         waiting += followers.get(key, [])

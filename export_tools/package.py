@@ -24,13 +24,14 @@ from edge_sdk.bundle.reader import files_at, read_manifest
 from edge_sdk.config import EngineConfig
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.model import load_model
+from edge_sdk.scoring.selector import build_scorer_factory
 from edge_sdk.selftest import SelfTestReport, run_self_test
 from export_tools.backbones.efficientnet_lite import (
     VARIANTS,
     EfficientNetLite,
     load_imagenet_weights,
 )
-from export_tools.bundle_variants import BundleVariants, build_variants
+from export_tools.bundle_variants import Subject, add_variants, build_variants
 from export_tools.bundle_words import (
     ENCODER_PATH,
     extractor_id,
@@ -48,7 +49,7 @@ from export_tools.faithful import (
     largest_differences,
     manifest_rows,
 )
-from export_tools.gates import VariantRow, variant_parity
+from export_tools.gates import VariantRow
 from export_tools.golden import Golden, make_golden
 from export_tools.graph import export_encoder
 from export_tools.parity import check_gate
@@ -148,16 +149,20 @@ def export_bundle(
     if wanted is not None and not wanted.is_plain:
         with clock.step("variants", "making other precisions and formats"):
             variants = build_variants(
-                recipe,
-                model,
-                graph,
+                Subject(
+                    graph=graph,
+                    spec=graph_spec(recipe, model),
+                    input_spec=input_spec(recipe),
+                    extractor_id=extractor_id(recipe),
+                    factory=lambda _: build_scorer_factory(scorer_spec(recipe)),
+                    golden=answers,
+                ),
                 wanted,
-                golden=answers,
                 pictures=pictures,
                 calibration=calibration,
                 listener=listener,
             )
-    draft = _draft(recipe, model, findings, answers, variants)
+    draft = add_variants(_draft(recipe, model, findings, answers), variants)
     files = {
         ENCODER_PATH: graph,
         NOTICE_PATH: _notice(recipe, golden.source).encode(),
@@ -172,7 +177,7 @@ def export_bundle(
         findings=findings,
         self_tests=self_tests,
         seconds=clock.seconds,
-        variants=variants.found.rows if variants else (),
+        variants=variants.rows if variants else (),
     )
     manifest = write_bundle(destination, draft, {**files, REPORT_NAME: report}, created)
     return Exported(
@@ -180,7 +185,7 @@ def export_bundle(
         findings=findings,
         self_tests=self_tests,
         seconds=clock.seconds,
-        variants=variants.found.rows if variants else (),
+        variants=variants.rows if variants else (),
     )
 
 
@@ -229,14 +234,9 @@ def _draft(
     model: EfficientNetLite,
     findings: Findings,
     golden: Golden,
-    variants: BundleVariants | None,
 ) -> ManifestDraft:
     graph = graph_spec(recipe, model, largest_differences(recipe, findings))
-    rows = [] if variants is None else [row for row in variants.found.rows if not row.failures]
-    spec = golden.spec
-    if variants is not None and variants.tolerance:
-        spec = spec.model_copy(update={"tolerance": {**spec.tolerance, **variants.tolerance}})
-    draft = ManifestDraft(
+    return ManifestDraft(
         requires_runtime=REQUIRES_RUNTIME,
         licence=recipe.licence,
         commercial_use=recipe.commercial_use,
@@ -244,16 +244,13 @@ def _draft(
         model=model_spec(recipe, model),
         extractor_id=extractor_id(recipe),
         input=input_spec(recipe),
-        graphs=(graph, *(variants.graphs if variants else ())),
+        graphs=(graph,),
         scorers=(scorer_spec(recipe),),
         # A cut fitted on other parts means nothing: each site fits its own.
         threshold=ThresholdSpec(value=None, method="site", n=0),
-        parity=(*manifest_rows(findings), *map(variant_parity, rows)),
-        golden=spec,
+        parity=manifest_rows(findings),
+        golden=golden.spec,
     )
-    if variants is None or variants.quantization is None:
-        return draft
-    return draft.model_copy(update={"quantization": variants.quantization})
 
 
 def prove(
@@ -281,7 +278,7 @@ def prove(
 
 def _precisions_for(draft: ManifestDraft, engine: str) -> list[Precision]:
     """Those that an engine has a graph in, as a device chooses them; the most exact first."""
-    own = "openvino" if engine == "openvino" else "onnx"
+    own = "onnx" if engine == "onnxruntime" else engine
     found = {graph.precision for graph in draft.graphs if graph.format == own}
     found |= {graph.precision for graph in draft.graphs if graph.precision == "fp32"}
     return [one for one in PRECISIONS if one in found]

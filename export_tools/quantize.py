@@ -65,6 +65,7 @@ and whatever is lost there is lost to all that follow."""
 TRANSFORMERS = (
     Int8Recipe(name="transformer", exact_types=(), is_transformer=True),
     Int8Recipe(name="transformer a=.5", exact_types=(), is_transformer=True, smooth=0.5),
+    Int8Recipe(name="transformer a=-1", exact_types=(), is_transformer=True, smooth=-1),
     Int8Recipe(name="transf. 8 fp32", exact_types=(), is_transformer=True, exact_first=8),
 )
 """For vision transformers."""

@@ -21,6 +21,7 @@ from export_tools.clip.tokenizer import build_clip_tokenizer
 from export_tools.clip.vision import VisionTower
 from export_tools.package import Exported
 from export_tools.pictures import ParityPictures, clip_pictures
+from export_tools.variants import Wanted
 
 _Item = TypeVar("_Item")
 SIDE_PX = 96
@@ -85,12 +86,13 @@ def few_pictures(count: int = 12) -> ParityPictures:
 
 
 def export_tiny(folder: Path, *, with_adapters: bool = True) -> Exported:
-    """Write the bundle."""
+    """Write the bundle, its torch part included."""
     return export_adaptclip(
         tiny_parts(with_adapters=with_adapters),
         folder,
         pictures=few_pictures(),
         listener=Silent(),
+        wanted=Wanted(formats=("onnx", "torch")),
     )
 
 

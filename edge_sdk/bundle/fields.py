@@ -77,7 +77,8 @@ Positive: TypeAlias = Annotated[float, Field(gt=0)]
 Scalar: TypeAlias = bool | int | float | Text | None
 Parameter: TypeAlias = Scalar | tuple[Scalar, ...]
 
-Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
+Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
+"""``bf16``: of format ``torch`` only."""
 GraphRole: TypeAlias = Literal[
     "encoder", "encoder_normalised", "head_zero_shot", "head_few_shot", "end_to_end"
 ]

@@ -147,6 +147,8 @@ class GraphSpec(Record):
             raise ValueError(f"paths: expected {suffixes} for {self.format}, got {self.paths}")
         if (self.opset is not None) != (self.format == "onnx"):
             raise ValueError(f"opset: belongs to onnx graphs, got {self.opset} for {self.format}")
+        if self.precision == "bf16" and self.format != "torch":
+            raise ValueError(f"precision: bf16 is of format torch only, got {self.format}")
         names = [tensor.name for tensor in (*self.inputs, *self.outputs)]
         if len(set(names)) != len(names):
             raise ValueError(f"inputs and outputs: expected different names, got {names}")
@@ -200,7 +202,8 @@ class ParityRow(Record):
     mean_abs_map: NotNegative | None
     rank_correlation: Annotated[float, Field(ge=-1, le=1)] | None
     verdict_flips: Count | None
-    verdict: Literal["ok", "failed"]
+    verdict: Literal["ok", "failed", "unproven"]
+    """``unproven``: passed with random weights, which say little of trained ones."""
 
 
 class Tolerance(Record):

@@ -88,6 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--validate-config", action="store_true", help="check the settings and stop"
     )
+    parser.add_argument(
+        "--prepare",
+        action="store_true",
+        help="compile the graphs for this box, test it and stop, so that the next start is quick",
+    )
     return run_command(parser, _run, arguments, report=_report)
 
 
@@ -118,6 +123,10 @@ def _run(options: argparse.Namespace) -> int:
     if options.validate_config:
         print_json(config.model_dump(mode="json")) if options.json else print("settings: fine")
         return 0
+    if options.prepare:
+        from edge_sdk.cli.prepare import prepare
+
+        return prepare(config, allow_untrained=options.allow_untrained, as_json=options.json)
     if not options.wait_camera:
         _check_cameras(config)
     model, pipelines, failure = _prepare(

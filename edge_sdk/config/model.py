@@ -53,13 +53,16 @@ class EngineConfig(Group):
     package adds. `auto`: the one that the bundle and this box agree on."""
     device: Literal["cpu", "gpu", "npu", "cuda", "tensorrt"] = "cpu"
     """Where it computes."""
-    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = "auto"
     """Number format of the graphs. `auto`: what was measured as best on this box, else the most
-    exact one that runs."""
+    exact one that runs. `bf16`: engine `torch` only."""
     threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=usable_cores)
     """Threads that compute, 1 to 256. Left out: as many as there are usable cores."""
     bank: Literal["fp32", "fp16"] = "fp32"
     """How AdaptCLIP's reference memories are kept; `fp16` halves them and costs time."""
+    coreset: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the references' patches that AdaptCLIP compares with, above 0 and at most 1. Below 1
+    the patches that tell most are kept, which costs exactness for time."""
     max_bank_mib: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     """Most memory, in MiB, that the references of one set may take; more are refused."""
 

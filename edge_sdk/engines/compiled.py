@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,8 @@ MAX_BYTES = 2 * 2**30
 """Of all files together: two precisions of the largest tower that runs on such a box."""
 
 _DIGEST_BYTES = 32
+_BUILT = ".built"
+"""End of the name of a folder that a library keeps for itself."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -95,20 +98,42 @@ class CompiledCache:
             return None
         return self._folder / f".{key}.{secrets.token_hex(4)}.partial"
 
+    def folder(self, key: str) -> Path | None:
+        """A folder that a library keeps what it builds in; None: it cannot be written.
+
+        The library names its files itself and checks them itself. It counts as one graph.
+        """
+        path = self._folder / f"{key}{_BUILT}"
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            os.utime(path)  # it is used now
+            self._prune()
+        except OSError as error:
+            _LOG.warning("what is built for this box cannot be kept: %s", error)
+            return None
+        return path
+
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.graph"
 
     def _prune(self) -> None:
         """Drop the least recently used beyond the limits, and what a killed process left."""
-        kept = [(path.stat(), path) for path in self._folder.glob("*.graph")]
+        found = [*self._folder.glob("*.graph"), *self._folder.glob(f"*{_BUILT}")]
+        kept = [(path.stat(), path) for path in found]
         kept.sort(key=lambda entry: -entry[0].st_mtime_ns)
         total = 0
         for number, (status, path) in enumerate(kept, start=1):
-            total += status.st_size
-            if number > self._max_files or total > self._max_bytes:
-                path.unlink(missing_ok=True)
+            is_folder = path.is_dir()
+            total += _size_of(path) if is_folder else status.st_size
+            # The newest stays: a library is about to build in it, or has just done so.
+            if number > self._max_files or (total > self._max_bytes and number > 1):
+                shutil.rmtree(path) if is_folder else path.unlink(missing_ok=True)
         newest = max((status.st_mtime for status, _ in kept), default=0.0)
         for path in self._folder.glob(".*.partial"):
             with suppress(OSError):
                 if path.stat().st_mtime < newest - 3600:
                     path.unlink()
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_sdk.engines.compiled import CompiledCache
 from edge_sdk.engines.tensors import TensorSpec, check_tensors, one_line
 from edge_sdk.errors import EngineError
+from edge_sdk.machine import gpu_driver
 
 # From 1.29 on, onnxruntime's packages report sessions to Microsoft and keep a device number in the
 # home directory, on Linux too. It reads this once, while it is being imported; its function
@@ -21,13 +22,14 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-_PROVIDERS: Mapping[str, tuple[str, Mapping[str, str]]] = MappingProxyType(
-    {
-        "cpu": ("CPUExecutionProvider", {}),
-        # TF32 keeps 10 bits of a float's 23: an fp32 graph is to be computed as written.
-        "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
-    }
+_CPU, _CUDA, _TENSORRT = (
+    "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+)  # fmt: skip
+_PROVIDERS: Mapping[str, str] = MappingProxyType(
+    {"cpu": _CPU, "cuda": _CUDA, "tensorrt": _TENSORRT}
 )
+# TF32 keeps 10 bits of a float's 23: an fp32 graph is to be computed as written.
+_WITHOUT_TF32: Mapping[str, str] = MappingProxyType({"use_tf32": "0"})
 _DTYPES: Mapping[str, str] = MappingProxyType(
     {
         "tensor(uint8)": "uint8",
@@ -63,10 +65,10 @@ class OnnxRuntimeEngine:
     Args:
         model: an ONNX file.
         weights: None; an ONNX file has its weights inside.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda`` or ``tensorrt``, which builds an engine for this GPU at first.
         precision: what the graph was written in; onnxruntime computes a graph as written.
         threads: compute threads, the calling one included.
-        cache: where the optimized graph is kept; None: nowhere.
+        cache: where the optimized graph, or TensorRT's engine, is kept; None: nowhere.
 
     Raises:
         EngineError: the file is no graph that this onnxruntime can run, or the device is not
@@ -96,7 +98,7 @@ class OnnxRuntimeEngine:
             raise EngineError(
                 f"engine onnxruntime: device: expected one of {sorted(_PROVIDERS)}, got {device}"
             )
-        provider, provider_options = _PROVIDERS[device]
+        provider = _PROVIDERS[device]
         onnxruntime.disable_telemetry_events()  # for an application that imported it before us
         onnxruntime.set_default_logger_severity(_FATAL_ONLY)
         available = onnxruntime.get_available_providers()
@@ -105,7 +107,9 @@ class OnnxRuntimeEngine:
                 f"engine onnxruntime: device {device}: this build has no {provider}, "
                 f"only {', '.join(available)}"
             )
-        providers = [(provider, dict(provider_options))]
+        providers = provider_options(
+            device, model, precision=precision, cache=cache, version=onnxruntime.__version__
+        )
         try:
             # Other providers compile for themselves; their graphs cannot be written down.
             if cache is None or device != "cpu":
@@ -147,6 +151,42 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Free the graph; may be called twice."""
         self._session = None
+
+
+def provider_options(
+    device: str, model: bytes, *, precision: str, cache: CompiledCache | None, version: str
+) -> list[tuple[str, dict[str, str]]]:
+    """Providers of a session, the one that was asked for first.
+
+    Beside TensorRT stands CUDA, for operators that TensorRT does not have. What TensorRT builds is
+    kept under a name made of the graph, the precision, onnxruntime and the driver.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``tensorrt``.
+        model: an ONNX file.
+        precision: ``fp16`` lets TensorRT compute in it.
+        cache: where TensorRT's engine is kept; None: nowhere.
+        version: of onnxruntime.
+    """
+    if device != "tensorrt":
+        return [(_PROVIDERS[device], dict(_WITHOUT_TF32) if device == "cuda" else {})]
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # TensorRT has no option of its own for it
+    options = {"trt_fp16_enable": str(int(precision == "fp16"))}
+    folder = None
+    if cache is not None:
+        key = cache.key(
+            model, None, library="onnxruntime", version=version, device=device,
+            precision=precision, driver=gpu_driver(),
+        )  # fmt: skip
+        folder = cache.folder(key)
+    if folder is not None:
+        options |= {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(folder),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(folder),
+        }
+    return [(_TENSORRT, options), (_CUDA, dict(_WITHOUT_TF32))]
 
 
 def _open_cached(

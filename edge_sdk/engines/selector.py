@@ -13,7 +13,7 @@ from edge_sdk.protocols import InferenceEngine
 
 ENTRY_POINT_GROUP = "edge_sdk.engines"
 """Entry points of this group name an ``EngineFactory``."""
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 class EngineFactory(Protocol):
@@ -44,7 +44,7 @@ def open_engine(
         model: the graph's file: ONNX, or an OpenVINO IR's ``.xml``.
         weights: an OpenVINO IR's ``.bin``; None for a graph in one file.
         device: where to run, for example ``cpu``; never silently replaced by another.
-        precision: what the graph was written in: ``fp32``, ``fp16`` or ``int8``.
+        precision: what the graph was written in, one of ``PRECISIONS``; ``bf16`` for torch only.
         threads: compute threads, 1 or more.
         cache: where our own engines keep compiled graphs; None: nowhere. Engines of other
             distributions keep their own.

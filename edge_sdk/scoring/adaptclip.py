@@ -14,15 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import EngineError, InputError
-from edge_sdk.imaging import resize_mask
 from edge_sdk.protocols import InferenceEngine
 from edge_sdk.records import AnomalyResult, FloatArray, Nearest, PatchFeatures, TokenGrid, TokenKey
+from edge_sdk.scoring.adaptclip_fusion import fuse, peak_of
 from edge_sdk.scoring.adaptclip_heads import (
     CLASS_TOKEN,
     DISTANCE,
@@ -33,7 +33,11 @@ from edge_sdk.scoring.adaptclip_heads import (
     AdaptClipSettings,
 )
 from edge_sdk.scoring.anomaly_map import build_result
+from edge_sdk.scoring.coreset import Coreset, choose_coreset
 from edge_sdk.scoring.memory_bank import MemoryBank, build_memory_bank, unit_rows
+
+Memory: TypeAlias = MemoryBank | Coreset
+"""What a layer of a picture is compared with."""
 
 ROWS_IN_GRAPH = 16384
 """Most rows of a memory that go into the graph, which compares them all at once: 16384 x 1369
@@ -50,6 +54,7 @@ class AdaptClipFactory:
         settings: what the bundle says.
         half: keep memories in float16, which halves them.
         max_bank_bytes: what the memories of one set may take.
+        coreset: share of the references' patches that is kept; 1: all.
         rows_in_graph: most rows of a memory that the graph compares at once.
     """
 
@@ -63,12 +68,14 @@ class AdaptClipFactory:
         settings: AdaptClipSettings,
         half: bool = False,
         max_bank_bytes: int,
+        coreset: float = 1.0,
         rows_in_graph: int = ROWS_IN_GRAPH,
     ) -> None:
         self._zero_shot = zero_shot
         self._few_shot = few_shot
         self._settings = settings
         self._half = half
+        self._coreset = coreset
         self._limit = max_bank_bytes
         self._rows_in_graph = rows_in_graph
 
@@ -100,7 +107,7 @@ class AdaptClipFactory:
         banks = tuple(self._bank(references, key) for key in self._settings.tokens)
         return self._scorer(banks)
 
-    def _scorer(self, banks: tuple[MemoryBank, ...]) -> AdaptClipScorer:
+    def _scorer(self, banks: tuple[Memory, ...]) -> AdaptClipScorer:
         return AdaptClipScorer(
             self._zero_shot,
             self._few_shot,
@@ -122,15 +129,18 @@ class AdaptClipFactory:
                 f"expected at most {self._limit / 2**20:.0f} (engine.max_bank_mib); enrol fewer"
             )
 
-    def _bank(self, references: Sequence[PatchFeatures], key: TokenKey) -> MemoryBank:
+    def _bank(self, references: Sequence[PatchFeatures], key: TokenKey) -> Memory:
         grids = []
         for reference in references:
             if key not in reference.tokens:
                 raise InputError(f"scorer: expected tokens {key}, got {sorted(reference.tokens)}")
             layer = reference.tokens[key]
             grids.append(TokenGrid(rows=unit_rows(layer.rows), grid=layer.grid))
-        bank = build_memory_bank(grids)
-        return replace(bank, rows=bank.rows.astype(np.float16)) if self._half else bank
+        whole = build_memory_bank(grids)
+        bank: Memory = whole if self._coreset == 1 else choose_coreset(whole, self._coreset)
+        kept = replace(bank, rows=bank.rows.astype(np.float16)) if self._half else bank
+        kept.rows.flags.writeable = False  # so that an engine may keep a copy where it computes
+        return kept
 
 
 class AdaptClipScorer:
@@ -149,7 +159,7 @@ class AdaptClipScorer:
         zero_shot: InferenceEngine | None,
         few_shot: InferenceEngine | None,
         settings: AdaptClipSettings,
-        banks: tuple[MemoryBank, ...],
+        banks: tuple[Memory, ...],
         *,
         rows_in_graph: int = ROWS_IN_GRAPH,
     ) -> None:
@@ -177,7 +187,7 @@ class AdaptClipScorer:
         kept = tuple(bank.without(reference) for bank in self._banks)
         return self._with(kept)
 
-    def _with(self, banks: tuple[MemoryBank, ...]) -> AdaptClipScorer:
+    def _with(self, banks: tuple[Memory, ...]) -> AdaptClipScorer:
         return AdaptClipScorer(
             self._zero_shot,
             self._few_shot,
@@ -208,7 +218,7 @@ class AdaptClipScorer:
             blur_sigma=0.0,
         )
         texts = None if self._banks else self._settings.text_branches
-        score = fuse(branches, _peak(small, features), text_branches=texts)
+        score = fuse(branches, peak_of(small, features), text_branches=texts)
         return replace(result, image_score=score)
 
     def _judge(self, features: PatchFeatures) -> Mapping[str, NDArray[Any]]:
@@ -238,6 +248,8 @@ class AdaptClipScorer:
         values = dict(head.infer(inputs))
         if rows is not None:
             values[ROW] = rows[values[ROW]]
+        if self._banks and isinstance(self._banks[-1], Coreset):
+            values[ROW] = self._banks[-1].origin[values[ROW]]
         _check(values)
         return values
 
@@ -256,45 +268,17 @@ class AdaptClipScorer:
         )
 
 
-def fuse(branches: float | None, peak: float, *, text_branches: int | None) -> float:
-    """A head's mean score and its map's peak as one score.
-
-    Args:
-        branches: mean score of the head's branches; None: it has none.
-        peak: largest value of the map, where it is inspected.
-        text_branches: how many branches a zero-shot head has; None: a few-shot head.
-
-    Returns:
-        NaN where an argument is.
-    """
-    if branches is None:
-        return peak
-    if text_branches is not None:
-        return (text_branches * branches + peak) / (text_branches + 1)
-    # Both lie above 0 by construction; NaN goes through.
-    return 2 / (1 / branches + 1 / peak) if branches and peak else 0.0
-
-
-def _few_rows(
-    bank: MemoryBank, query: FloatArray, most: int
-) -> tuple[FloatArray, NDArray[Any] | None]:
+def _few_rows(bank: Memory, query: FloatArray, most: int) -> tuple[FloatArray, NDArray[Any] | None]:
     """The rows that go into the graph, and which of the bank they are where not all."""
     if len(bank.rows) <= most:
-        return bank.rows.astype(np.float32, copy=False), None
+        return _single(bank.rows), None
     _, index = bank.search(unit_rows(query))
-    return bank.rows[index].astype(np.float32, copy=False), index
+    return _single(bank.rows[index]), index
 
 
-def _peak(small: FloatArray, features: PatchFeatures) -> float:
-    """Largest value of the head's own map, where it is inspected; NaN where any of it is NaN."""
-    geometry = features.preprocessed.geometry
-    if geometry.inspected is None:
-        return float(small.max())
-    window = geometry.window
-    inside = geometry.inspected[
-        window.y : window.y + window.height, window.x : window.x + window.width
-    ]
-    return float(small[resize_mask(inside, small.shape)].max())
+def _single(rows: NDArray[Any]) -> NDArray[Any]:
+    """What a head takes: float32, save where the exporter works out golden answers in float64."""
+    return rows.astype(np.float32) if rows.dtype == np.float16 else rows
 
 
 def _check(values: Mapping[str, NDArray[Any]]) -> None:

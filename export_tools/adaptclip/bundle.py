@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 
-from edge_sdk.bundle import ManifestDraft, ThresholdSpec, open_bundle, write_bundle
+from edge_sdk.bundle import ManifestDraft, ThresholdSpec, write_bundle
 from edge_sdk.bundle.manifest import GoldenSpec, GraphSpec, Tolerance
 from edge_sdk.bundle.paths import REPORT_NAME
 from edge_sdk.config import EngineConfig
-from edge_sdk.model import load_model
+from edge_sdk.engines.selector import open_engine
 from edge_sdk.pipeline import as_frame
 from edge_sdk.preprocess import Preprocessor
-from edge_sdk.protocols import Encoder, ScorerFactory
-from edge_sdk.records import Preprocessed
-from edge_sdk.scoring.adaptclip_heads import CLASS_TOKEN
-from edge_sdk.selftest import ZERO_SHOT_MAP, ZERO_SHOT_SCORE, SelfTestReport, run_self_test
+from edge_sdk.scoring.adaptclip import AdaptClipFactory
+from edge_sdk.scoring.adaptclip_heads import AdaptClipSettings
+from edge_sdk.selftest import ZERO_SHOT_MAP, ZERO_SHOT_SCORE
+from export_tools.adaptclip.compare import compare_adaptclip
 from export_tools.adaptclip.graphs import export_few_shot, export_tower, export_zero_shot
 from export_tools.adaptclip.parts import (
     ENCODER_PATH,
@@ -28,28 +28,25 @@ from export_tools.adaptclip.parts import (
     ZERO_SHOT_PATH,
     AdaptClipParts,
 )
-from export_tools.adaptclip.reference import torch_encoder, torch_factory
+from export_tools.adaptclip.reference import MAX_BANK_BYTES, exact_encoder, torch_factory
+from export_tools.adaptclip.torch_files import torch_parts, torch_path
+from export_tools.bundle_variants import TORCH_PATH, Subject, add_variants, build_variants
 from export_tools.faithful import (
     PRECISION,
     Findings,
     Listener,
-    Row,
     installed_engines,
     manifest_rows,
-    open_engines,
 )
-from export_tools.golden import as_npy, png_files
-from export_tools.package import NOTICE_PATH, Exported, StepClock, check_destination
+from export_tools.golden import MAP_STEP, Golden, as_npy, in_steps, png_files
+from export_tools.package import NOTICE_PATH, Exported, StepClock, check_destination, prove
 from export_tools.parity import (
-    HEADER,
-    ScoredMap,
-    Tokens,
     check_gate,
-    compare_maps,
-    compare_tokens,
 )
 from export_tools.pictures import GoldenPictures, ParityPictures, golden_pictures
 from export_tools.report import write_report
+from export_tools.trial_pictures import check_folders
+from export_tools.variants import TORCH, Wanted
 
 REQUIRES_RUNTIME = "0.1.0"
 EVEN_ODDS = 0.5
@@ -67,15 +64,21 @@ def export_adaptclip(
     pictures: ParityPictures,
     listener: Listener,
     with_normalised: bool = False,
+    wanted: Wanted | None = None,
+    judged_on: Path | None = None,
+    calibration: Path | None = None,
 ) -> Exported:
     """Make a bundle. Nothing is written unless its graphs are faithful and pass the self-test.
 
     Args:
         parts: what to make it of.
         destination: the folder; an older bundle there is replaced.
-        pictures: to compare on; the references are good.
+        pictures: to compare fp32 with torch on; the references are good.
         listener: is told how far it is.
         with_normalised: add the encoder without its normalisation, for a conformance check.
+        wanted: precisions and formats; None: the fp32 ONNX graphs alone.
+        judged_on: folder that other precisions are judged on; None: the clip.
+        calibration: folder of pictures for int8; None: the clip.
 
     Raises:
         ConfigError: nothing can be written at the destination, or it holds something else.
@@ -85,37 +88,61 @@ def export_adaptclip(
         EdgeError: the disk is full.
     """
     check_destination(destination)
+    asked = wanted or Wanted()
+    if not asked.is_plain:
+        check_folders(judged_on, calibration)
     created = datetime.now(timezone.utc)
     clock = StepClock(listener)
     with clock.step("graph", "exporting the encoder and the heads"):
         graphs = _graphs(parts, with_normalised=with_normalised)
         specs = graph_specs(parts, with_normalised=with_normalised)
+        if TORCH in asked.formats:
+            torch_specs, torch_files = torch_parts(parts, with_normalised=with_normalised)
+            specs, graphs = (*specs, *torch_specs), graphs | torch_files
     with clock.step("golden", "working out golden answers"):
-        golden = golden_pictures(parts.size)
-        spec, answers = _golden(parts, golden)
-    files = {**graphs, **answers, NOTICE_PATH: _notice(parts, golden.source).encode()}
+        shown = golden_pictures(parts.size)
+        golden = _golden(parts, shown)
+    files = {**graphs, **golden.files, NOTICE_PATH: _notice(parts, shown.source).encode()}
     with tempfile.TemporaryDirectory() as folder:
         # Compared and tested through the very bundle that is written, as a device opens it.
         aside = Path(folder) / "bundle"
-        write_bundle(aside, _draft(parts, specs, spec, None), files, created)
+        write_bundle(aside, _draft(parts, specs, golden.spec, None), files, created)
         with clock.step("parity", f"comparing with torch on {pictures.source}"):
-            findings = _compare(
-                parts, aside, graphs[ENCODER_PATH], pictures=pictures, listener=listener
-            )
+            findings = compare_adaptclip(parts, aside, graphs, pictures=pictures, listener=listener)
             check_gate(findings.rows)
-        draft = _draft(parts, specs, spec, findings)
-        with clock.step("proof", "testing the bundle as a device does"):
-            self_tests = _prove(aside)
+    draft = _draft(parts, specs, golden.spec, findings)
+    variants = None
+    if not asked.is_plain:
+        with clock.step("variants", "making other precisions and formats"):
+            variants = build_variants(
+                subject_of(parts, graphs, golden),
+                asked,
+                pictures=judged_on,
+                calibration=calibration,
+                listener=listener,
+            )
+        draft, files = add_variants(draft, variants), files | variants.files
+    engines = installed_engines()
+    with clock.step("proof", "testing the bundle as a device does"):
+        self_tests = prove(
+            draft, files, created, engines=(*engines, TORCH) if TORCH in asked.formats else engines
+        )
+    rows = variants.rows if variants else ()
     report = write_report(
         created=created,
         pictures=pictures.source,
         findings=findings,
         self_tests=self_tests,
         seconds=clock.seconds,
+        variants=rows,
     )
     manifest = write_bundle(destination, draft, {**files, REPORT_NAME: report}, created)
     return Exported(
-        manifest=manifest, findings=findings, self_tests=self_tests, seconds=clock.seconds
+        manifest=manifest,
+        findings=findings,
+        self_tests=self_tests,
+        seconds=clock.seconds,
+        variants=rows,
     )
 
 
@@ -139,8 +166,52 @@ def _graphs(parts: AdaptClipParts, *, with_normalised: bool) -> dict[str, bytes]
     }
 
 
-def _golden(parts: AdaptClipParts, pictures: GoldenPictures) -> tuple[GoldenSpec, dict[str, bytes]]:
-    """Maps and scores of the torch model, few-shot and zero-shot."""
+def subject_of(
+    parts: AdaptClipParts, graphs: Mapping[str, bytes] | None = None, golden: Golden | None = None
+) -> Subject:
+    """The encoder, judged through the heads that a device has in that engine.
+
+    Args:
+        parts: of the bundle.
+        graphs: files of the bundle by path; None: they are exported now.
+        golden: its golden answers; None: they are worked out now.
+    """
+    graphs = graphs or _graphs(parts, with_normalised=False)
+
+    def factory(engine: str) -> AdaptClipFactory:
+        heads = {
+            role: open_engine(
+                engine,
+                model=graphs[torch_path(role) if engine == TORCH else path],
+                weights=None,
+                device="cpu",
+                precision=PRECISION,
+                threads=EngineConfig().threads,
+            )
+            for role, path in (("head_zero_shot", ZERO_SHOT_PATH), ("head_few_shot", FEW_SHOT_PATH))
+        }
+        return AdaptClipFactory(
+            zero_shot=heads["head_zero_shot"],
+            few_shot=heads["head_few_shot"],
+            settings=AdaptClipSettings.from_spec(parts.scorer_spec()),
+            max_bank_bytes=MAX_BANK_BYTES,
+        )
+
+    return Subject(
+        graph=graphs[ENCODER_PATH],
+        spec=parts.encoder_spec(),
+        input_spec=parts.input_spec(),
+        extractor_id=parts.extractor_id(),
+        factory=factory,
+        golden=golden or _golden(parts, golden_pictures(parts.size)),
+        torch_part=graphs.get(TORCH_PATH),
+        has_zero_shot=True,
+        has_random_weights=parts.random_weights,
+    )
+
+
+def _golden(parts: AdaptClipParts, pictures: GoldenPictures) -> Golden:
+    """Maps and scores of the torch model in float64, few-shot and zero-shot, in whole steps."""
     frames, references = (
         png_files(kind, items)
         for kind, items in (("frames", pictures.frames), ("references", pictures.references))
@@ -154,8 +225,7 @@ def _golden(parts: AdaptClipParts, pictures: GoldenPictures) -> tuple[GoldenSpec
         tolerance={PRECISION: TOLERANCE},
     )
     preprocess = Preprocessor(parts.input_spec())
-    _, encoder = torch_encoder(parts)
-    factory = torch_factory(parts)
+    encoder, factory = exact_encoder(parts), torch_factory(parts, exact=True)
     good = [encoder.encode(preprocess(as_frame(one))) for one in pictures.references]
     few_shot, zero_shot = factory.fit(good), factory.fit([])
     files = frames | references
@@ -164,95 +234,12 @@ def _golden(parts: AdaptClipParts, pictures: GoldenPictures) -> tuple[GoldenSpec
         few, zero = few_shot.score(features), zero_shot.score(features)
         for name, value in (
             ("map", few.anomaly_map),
-            ("score", np.asarray(few.image_score, np.float32)),
+            ("score", np.asarray(few.image_score)),
             (ZERO_SHOT_MAP, zero.anomaly_map),
-            (ZERO_SHOT_SCORE, np.asarray(zero.image_score, np.float32)),
+            (ZERO_SHOT_SCORE, np.asarray(zero.image_score)),
         ):
-            files[spec.array_path(index, name)] = as_npy(value)
-    return spec, files
-
-
-def _compare(
-    parts: AdaptClipParts,
-    bundle: Path,
-    encoder_graph: bytes,
-    *,
-    pictures: ParityPictures,
-    listener: Listener,
-) -> Findings:
-    """Tokens, and maps and scores of both heads, in every engine that is installed."""
-    preprocess = Preprocessor(parts.input_spec())
-    judged, references = (
-        [preprocess(as_frame(preprocess(as_frame(one)).tensor[0])) for one in group]
-        for group in (pictures.judged, pictures.references)
-    )
-    remembered, encoder = torch_encoder(parts)
-    for item in listener.watch("pictures through torch", [*judged, *references]):
-        remembered(item.tensor[0])
-    listener.row(HEADER)
-    engines = open_engines(encoder_graph)
-    rows: list[Row] = list(
-        compare_tokens(
-            lambda picture: _patches(remembered(picture)),
-            engines,
-            [item.tensor[0] for item in judged],
-            precision=PRECISION,
-            show=listener.row,
-        )
-    )
-    for engine in engines.values():
-        engine.close()
-    models = {
-        name: load_model(open_bundle(bundle), EngineConfig(name=name))
-        for name in installed_engines()
-    }
-    threshold = EVEN_ODDS
-    for kind, good in (("zero-shot maps", []), ("few-shot maps", references)):
-        expected = _score(torch_factory(parts), encoder, good, judged)
-        threshold = _widest_gap([score for _, score in expected])
-        rows += compare_maps(
-            expected,
-            {
-                name: _score(model.factory, model.encoder, good, judged)
-                for name, model in models.items()
-            },
-            threshold=threshold,
-            precision=PRECISION,
-            show=listener.row,
-            compared=kind,
-        )
-    return Findings(rows=tuple(rows), threshold=threshold)
-
-
-def _patches(tokens: Tokens) -> Tokens:
-    """Without the class feature, which is no row of patches; it shows in every score."""
-    return {name: rows for name, rows in tokens.items() if name != CLASS_TOKEN}
-
-
-def _score(
-    factory: ScorerFactory,
-    encoder: Encoder,
-    good: Sequence[Preprocessed],
-    judged: Sequence[Preprocessed],
-) -> list[ScoredMap]:
-    scorer = factory.fit([encoder.encode(item) for item in good])
-    results = [scorer.score(encoder.encode(item)) for item in judged]
-    return [(result.anomaly_map, result.image_score) for result in results]
-
-
-def _widest_gap(scores: Sequence[float]) -> float:
-    """A cut among the middle third of the scores, where they lie farthest apart.
-
-    Both heads are compared with no threshold of a site; a cut between the scores of real pictures
-    asks more than one beyond them.
-    """
-    ordered = np.sort(np.asarray(scores, np.float64))
-    first, last = len(ordered) // 3, max(len(ordered) // 3 + 1, 2 * len(ordered) // 3)
-    middle = ordered[first : last + 1]
-    if len(middle) < 2:
-        return EVEN_ODDS
-    widest = int(np.argmax(np.diff(middle)))
-    return float(middle[widest] + middle[widest + 1]) / 2
+            files[spec.array_path(index, name)] = as_npy(in_steps(value, MAP_STEP))
+    return Golden(spec=spec, files=files)
 
 
 def _draft(
@@ -275,13 +262,6 @@ def _draft(
         parity=() if findings is None else manifest_rows(findings, random=parts.random_weights),
         golden=golden,
     )
-
-
-def _prove(bundle: Path) -> dict[str, SelfTestReport]:
-    return {
-        name: run_self_test(load_model(open_bundle(bundle), EngineConfig(name=name)))
-        for name in installed_engines()
-    }
 
 
 def _notice(parts: AdaptClipParts, golden_source: str) -> str:

@@ -70,6 +70,7 @@ def export_clip(options: argparse.Namespace, listener: Listener) -> Exported:
     from export_tools.adaptclip.assemble import Provenance, assemble
     from export_tools.adaptclip.bundle import export_adaptclip
     from export_tools.pictures import ParityPictures, clip_pictures, folder_pictures
+    from export_tools.variants import Wanted
 
     listener.stage(f"loading {options.clip}")
     clip = load_tower(options)
@@ -88,7 +89,17 @@ def export_clip(options: argparse.Namespace, listener: Listener) -> Exported:
     fewer = ParityPictures(
         references=pictures.references, judged=pictures.judged[::step], source=pictures.source
     )
-    return export_adaptclip(parts, options.out, pictures=fewer, listener=listener)
+    return export_adaptclip(
+        parts,
+        options.out,
+        pictures=fewer,
+        listener=listener,
+        wanted=Wanted(
+            precisions=options.precision or ("fp32",), formats=options.format or ("onnx",)
+        ),
+        judged_on=options.pictures,
+        calibration=options.calibration,
+    )
 
 
 def load_tower(options: argparse.Namespace) -> LoadedClip:

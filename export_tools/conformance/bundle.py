@@ -20,6 +20,7 @@ from export_tools.conformance.golden_set import (
 )
 from export_tools.pictures import ParityPictures, clip_pictures
 from export_tools.tensors import file_sha256
+from export_tools.variants import Wanted
 
 _Item = TypeVar("_Item")
 _PICTURES = 12
@@ -57,7 +58,12 @@ def export_golden_set(folder: Path, destination: Path) -> BundleManifest:
         source=clip.source,
     )
     return export_adaptclip(
-        parts, destination, pictures=pictures, listener=_OnStandardError(), with_normalised=True
+        parts,
+        destination,
+        pictures=pictures,
+        listener=_OnStandardError(),
+        with_normalised=True,
+        wanted=Wanted(formats=("onnx", "torch")),
     ).manifest
 
 

@@ -83,6 +83,23 @@ def test_the_least_recently_used_is_dropped_beyond_the_limits(tmp_path: Path) ->
     assert [path.stem for path in files(tmp_path)] == ["e"]
 
 
+def test_what_a_library_builds_in_a_folder_of_its_own_is_bounded_too(tmp_path: Path) -> None:
+    cache = CompiledCache(tmp_path, max_files=3, max_bytes=1000)
+    for number, name in enumerate("abcd"):
+        folder = cache.folder(name)
+        assert folder is not None
+        (folder / "engine").write_bytes(bytes(100))
+        os.utime(folder, (number, number))
+    cache.folder("b")  # used just now
+    assert {path.stem for path in files(tmp_path)} == {"b", "c", "d"}
+    large = cache.folder("large")
+    assert large is not None
+    (large / "engine").write_bytes(bytes(2000))
+    assert cache.folder("large") == large, "what is used now is never dropped"
+    assert (large / "engine").is_file()
+    assert {path.stem for path in files(tmp_path)} == {"large"}
+
+
 def test_a_folder_that_cannot_be_written_costs_time_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "compiled").write_text("a file in its place")
     assert answer("onnxruntime", CompiledCache(tmp_path)) == answer("onnxruntime", None)

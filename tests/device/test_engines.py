@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import edge_sdk
+from edge_sdk.engines.compiled import CompiledCache
 from edge_sdk.engines.onnxruntime import OnnxRuntimeEngine
 from edge_sdk.engines.selector import open_engine
 from edge_sdk.errors import EngineError
@@ -187,8 +188,37 @@ def test_a_device_that_this_onnxruntime_lacks_is_refused_rather_than_replaced() 
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime was built with CUDA")
-    with pytest.raises(EngineError, match="device cuda: this build has no CUDAExecutionProvider"):
-        opened("onnxruntime", device="cuda")
+    for device, provider in (("cuda", "CUDA"), ("tensorrt", "Tensorrt")):
+        with pytest.raises(
+            EngineError, match=f"device {device}: this build has no {provider}ExecutionProvider"
+        ):
+            opened("onnxruntime", device=device)
+
+
+def test_what_tensorrt_builds_is_kept_by_graph_precision_version_and_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edge_sdk.engines import onnxruntime as engine
+
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    cache = CompiledCache(tmp_path)
+
+    def folder(model: bytes = b"graph", precision: str = "fp32", version: str = "1") -> str:
+        (name, options), (second, _) = engine.provider_options(
+            "tensorrt", model, precision=precision, cache=cache, version=version
+        )
+        assert (name, second) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+        assert options["trt_fp16_enable"] == str(int(precision == "fp16"))
+        assert Path(options["trt_engine_cache_path"]).is_dir()
+        return options["trt_engine_cache_path"]
+
+    first = folder()
+    assert folder() == first
+    others = {folder(b"other"), folder(precision="fp16"), folder(version="2")}
+    monkeypatch.setattr(engine, "gpu_driver", lambda: "570.1")
+    others.add(folder())
+    assert len(others | {first}) == 5
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0", "fp32 is to be fp32"
 
 
 @NEEDS_OPENVINO
@@ -212,7 +242,7 @@ def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
     ("changes", "message"),
     [
         ({"threads": 0}, "threads: expected 1 or more, got 0"),
-        ({"precision": "fp7"}, "precision: expected one of fp32, fp16, int8, got fp7"),
+        ({"precision": "fp7"}, "precision: expected one of fp32, fp16, bf16, int8, got fp7"),
         ({"weights": b"abc"}, "weights inside, got 3 bytes of weights"),
     ],
 )
@@ -341,4 +371,4 @@ def test_another_distribution_adds_an_engine_by_an_entry_point(tmp_path: Path) -
     lines = done.stdout.splitlines()
     assert lines[0] == "cpu [0, 2, 4]"
     assert lines[1].startswith("engine broken: doubling:Missing cannot load: ")
-    assert lines[2].endswith("known are auto, broken, doubler, onnxruntime, openvino")
+    assert lines[2].endswith("known are auto, broken, doubler, onnxruntime, openvino, torch")

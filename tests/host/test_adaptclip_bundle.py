@@ -26,7 +26,7 @@ from export_tools.adaptclip.bundle import export_adaptclip
 from export_tools.adaptclip.reference import torch_encoder, torch_factory
 from export_tools.conformance.bundle import export_golden_set
 
-ENGINES = ("onnxruntime", "openvino")
+ENGINES = ("onnxruntime", "openvino", "torch")
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,26 @@ def test_half_precision_memories_take_half_and_score_nearly_the_same(
     assert scores[1] != scores[0]
 
 
+def test_a_coreset_compares_with_fewer_rows_and_names_them_as_the_whole_does(
+    bundle: Bundle, pictures: list[UInt8Array]
+) -> None:
+    results = {}
+    for share in (1.0, 0.5):
+        model = load_model(bundle, EngineConfig.model_validate({"coreset": share}))
+        references = [encoded(model, pixels) for pixels in pictures[:3]]
+        results[share] = model.factory.fit(references).score(encoded(model, pictures[1]))
+    whole, fewer = results[1.0].nearest, results[0.5].nearest
+    assert whole is not None
+    assert fewer is not None
+    assert (whole.reference == 1).all()
+    found = fewer.distance < 1e-5  # its own patch was kept
+    assert 0 < found.sum() < len(found)
+    assert (fewer.reference[found] == 1).all()
+    assert (fewer.patch[found] == np.arange(len(found))[found]).all()
+    assert (fewer.distance >= whole.distance - 1e-5).all()
+    assert results[0.5].image_score >= results[1.0].image_score
+
+
 def test_more_references_than_the_limit_are_refused_with_the_bytes(
     bundle: Bundle, pictures: list[UInt8Array]
 ) -> None:
@@ -172,8 +192,15 @@ def test_a_tower_without_adapters_works_by_static_prompts_and_nearest_patches(
 
 
 @pytest.mark.slow
-def test_two_exports_are_the_same_bundle(folder: Path, tmp_path: Path) -> None:
-    again = export_tiny(tmp_path / "again").manifest
+def test_two_exports_are_the_same_bundle_whatever_the_number_of_threads(
+    folder: Path, tmp_path: Path
+) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if threads > 1 else 2)
+    try:
+        again = export_tiny(tmp_path / "again").manifest
+    finally:
+        torch.set_num_threads(threads)
     assert again.bundle_id == open_bundle(folder).manifest.bundle_id
 
 
@@ -192,7 +219,7 @@ def test_the_manifest_says_what_it_is(bundle: Bundle) -> None:
 
 def test_a_head_of_another_encoder_is_refused_before_any_verdict(folder: Path) -> None:
     bundle = open_bundle(folder)
-    encoder, zero_shot, few_shot = bundle.manifest.graphs
+    encoder, zero_shot, few_shot, *_ = bundle.manifest.graphs
     wrong = encoder.model_copy(
         update={
             "outputs": tuple(

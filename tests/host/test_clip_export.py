@@ -58,6 +58,37 @@ def test_published_files_become_a_bundle_that_edge_eval_judges_as_published(
 
 
 @pytest.mark.slow
+def test_fewer_bits_of_published_weights_are_proven_or_left_out(
+    published: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tower, adapters = published
+    out = tmp_path / "bundle"
+    command = ["--clip", str(tower), *SIZES, "--adapters", str(adapters), "--out", str(out)]
+    command += ["--precision", "fp32,fp16,int8", "--format", "onnx,openvino"]
+    assert main([*command, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["variants"]
+    assert {(row["format"], row["precision"]) for row in rows} == {
+        ("openvino", "fp32"),
+        ("onnx", "fp16"),
+        ("openvino", "fp16"),
+        ("onnx", "int8"),
+        ("openvino", "int8"),
+    }
+    assert {row["judged"] for row in rows} == {"few-shot", "zero-shot"}
+    parity = open_bundle(out).manifest.parity
+    assert {(row.weights, row.verdict) for row in parity} == {("real", "ok")}
+    written = {
+        (graph.format, graph.precision)
+        for graph in open_bundle(out).manifest.graphs
+        if graph.role == "encoder"
+    }
+    passed = {(row["format"], row["precision"]) for row in rows} - {
+        (row["format"], row["precision"]) for row in rows if row["failures"]
+    }
+    assert written >= passed | {("onnx", "fp32"), ("openvino", "fp32")}
+
+
+@pytest.mark.slow
 def test_a_tower_alone_says_that_no_adapter_is_trained(
     published: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

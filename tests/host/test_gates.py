@@ -93,7 +93,37 @@ def test_a_graph_that_loses_no_bits_has_to_give_the_same_maps() -> None:
     nearly = judged(noise=1e-3)
     assert row(nearly).failures == ()
     (failure,) = row(nearly, replace(INT8, precision="fp32")).failures
-    assert failure.endswith("0.0001 of their range allowed")
+    assert failure.endswith("of a range of 1.0e+00 0.0001 allowed")
+
+
+def test_fp16_may_move_no_map_by_more_than_a_fiftieth_of_the_range() -> None:
+    fp16 = replace(INT8, precision="fp16")
+    assert row(judged(noise=1e-3), fp16).failures == ()
+    noisy = judged(noise=6e-3)
+    assert row(noisy).failures == ()
+    (failure,) = row(noisy, fp16).failures
+    assert failure.startswith("maps differ by 2.")
+    assert failure.endswith("0.02 allowed")
+
+
+def test_fewer_bits_of_random_weights_pass_but_prove_nothing() -> None:
+    fp32 = replace(INT8, precision="fp32")
+    for graph, verdict in ((INT8, "unproven"), (fp32, "ok")):
+        found = compare(judged(), judged(), graph, is_bad=IS_BAD, has_random_weights=True)
+        assert found.verdict == verdict
+        assert (variant_parity(found).verdict, variant_parity(found).weights) == (verdict, "random")
+        assert str(found).endswith(f"  {verdict}")
+    spoilt = compare(judged(), judged(noise=3.0), INT8, is_bad=IS_BAD, has_random_weights=True)
+    assert spoilt.verdict == "failed"
+
+
+def test_where_no_threshold_was_fitted_verdicts_are_cut_where_scores_lie_farthest_apart() -> None:
+    alone = replace(judged(), threshold=None, way="zero-shot")
+    assert compare(alone, alone, INT8, is_bad=IS_BAD).verdict_flips == 0
+    shifted = replace(alone, scores=[one + 0.3 for one in alone.scores])
+    found = compare(alone, shifted, INT8, is_bad=IS_BAD)
+    assert found.judged == "zero-shot"
+    assert found.verdict_flips == sum(0.2 < one < 0.5 for one in alone.scores)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -122,4 +152,4 @@ def test_a_manifest_holds_bounds_that_do_not_hang_on_the_cpu_that_measured() -> 
     assert (spec.engine, spec.precision, spec.verdict) == ("onnxruntime", "int8", "ok")
     assert spec.max_abs_map == 0.01
     assert spec.rank_correlation == 0.999999
-    assert spec.compared == "maps and scores of onnx (by hand)"
+    assert spec.compared == "few-shot maps and scores of onnx (by hand)"

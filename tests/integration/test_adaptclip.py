@@ -12,7 +12,7 @@ from plant import Plant
 pytest.importorskip("torch", reason="the bundle is made by the host half")
 from tiny_adaptclip import export_tiny
 
-ENGINES = ("onnxruntime", "openvino")
+ENGINES = ("onnxruntime", "openvino", "torch")
 COUNT = 6
 
 

@@ -159,6 +159,20 @@ def test_the_example_of_a_device_file_is_fine_and_checking_it_touches_nothing(
     assert list(box.home.rglob("*")) == []
 
 
+def test_preparing_compiles_and_tests_and_the_next_start_finds_it(box: Box) -> None:
+    words = ("run", "--bundle", box.folder / "bundle", "--prepare")
+    answer = box.run(*words, "--json").expect(0).answer
+    assert answer["frames"] > 0
+    assert set(answer["seconds"]) == {"encoder fp32 in onnxruntime on cpu", "self-test"}
+    (kept,) = (box.state / "compiled").iterdir()
+    written = kept.stat().st_ino
+    said = box.run(*words).expect(0, "encoder fp32 in onnxruntime on cpu", "self-test")
+    assert said.stdout.startswith("ready: ")
+    assert [path.stat().st_ino for path in (box.state / "compiled").iterdir()] == [written]
+    # No camera, no reference and no broker are needed, and a device that is not there is said.
+    box.run(*words, "--device", "tensorrt").expect(7, "no TensorrtExecutionProvider")
+
+
 def test_help_of_every_command_is_quick(tmp_path: Path) -> None:
     box = Box(tmp_path)
     for command in ("run", "enroll", "bench", "bundle"):

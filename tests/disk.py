@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, final
 
+import pytest
+
 _SHUTDOWN: Final = 0x8004587D
 _WITHOUT_FLUSH: Final = 2
 _FREEZE: Final = 0xC0045877
@@ -29,6 +31,20 @@ _THAW: Final = 0xC0045878
 
 class NoDiskError(Exception):
     """This machine lets nobody make a disk; the text says why."""
+
+
+@contextmanager
+def disk_or_skip(folder: Path, place: Path) -> Iterator[Disk]:
+    """A mounted disk; skips the test where this machine allows none."""
+    try:
+        disk = Disk(folder, place)
+        disk.mount()
+    except NoDiskError as error:
+        pytest.skip(f"no disk of one's own: {error}")
+    try:
+        yield disk
+    finally:
+        disk.__exit__(None, None, None)
 
 
 @final

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edge_sdk.alerting import ledger, retention
+from edge_sdk.alerting import ledger, retention, rows
 from edge_sdk.alerting.entries import Entry, SpoolStatistics, StoredPicture
 from edge_sdk.alerting.ledger import TriggerNote
 from edge_sdk.alerting.payload import MAX_BYTES, decode_message
 from edge_sdk.alerting.retention import SEVERITIES
+from edge_sdk.alerting.room import Room
 from edge_sdk.alerting.storage import Storage
 from edge_sdk.errors import ConfigError, InputError
 from edge_sdk.records import Message, MessageDraft
 
-_LOGGER = logging.getLogger(__name__)
 _NO_LIMIT = 2**63 - 1
-# Four walks along the index, merged: sorting all that waits would take seconds after an outage.
-# The tales of losses (is_gap) are warnings.
-_WALK = """
-SELECT * FROM (SELECT seq, stored_at, payload FROM messages
-WHERE acked_at IS NULL AND is_gap = {} AND severity = {} AND seq > :after AND seq <= :up_to
-ORDER BY seq LIMIT :limit)
-"""
-_PEEK = (
-    "UNION ALL".join(_WALK.format(*rank) for rank in [(0, 0), (0, 1), (0, 2), (1, 1)])
-    + "ORDER BY seq LIMIT :limit"
-)
 
 
 class Spool:
@@ -47,6 +35,7 @@ class Spool:
         max_bytes: int,
         keep_acknowledged_seconds: float = 86_400,
         keep_acknowledged_bytes: int = 20_000_000,
+        room: Room | None = None,
     ) -> Spool:
         """Open the spool in a directory, which is made where there is none.
 
@@ -57,6 +46,8 @@ class Spool:
             max_bytes: payloads and pictures on the disk; SQLite adds about a quarter.
             keep_acknowledged_seconds: how long acknowledged messages stay.
             keep_acknowledged_bytes: how much of them stays.
+            room: on the disk; None: as it is. While that is low, the spool does not grow beyond
+                8 MB, or what it held before: the same is dropped as at ``max_bytes``.
 
         Raises:
             BusyError: another process has it open.
@@ -70,14 +61,24 @@ class Spool:
             )
         storage = Storage(directory, device)
         return cls(
-            storage, (max_rows, max_bytes), keep_acknowledged_seconds, keep_acknowledged_bytes
+            storage,
+            (max_rows, max_bytes),
+            keep_acknowledged_seconds,
+            keep_acknowledged_bytes,
+            room or Room(directory),
         )
 
     def __init__(
-        self, storage: Storage, limits: tuple[int, int], keep_seconds: float, keep_bytes: int
+        self,
+        storage: Storage,
+        limits: tuple[int, int],
+        keep_seconds: float,
+        keep_bytes: int,
+        room: Room,
     ) -> None:
         """Use ``open``."""
         self._storage = storage
+        self._room = room
         self._max_rows, self._max_bytes = limits
         self._keep_seconds, self._keep_bytes = keep_seconds, keep_bytes
 
@@ -85,6 +86,11 @@ class Spool:
     def last_seq(self) -> int:
         """Number of the newest message; without waiting, to see whether there is a new one."""
         return self._storage.last_seq
+
+    @property
+    def has_little_room(self) -> bool:
+        """Whether the disk is nearly full, by whatever."""
+        return self._room.is_low
 
     def append(self, draft: MessageDraft, picture: bytes | None = None) -> Message:
         """Number a message and store it; it is on the disk when this returns.
@@ -105,8 +111,9 @@ class Spool:
                 same draft may come twice if it is appended again.
         """
         with self._storage.transaction() as connection:
+            limit = self._bytes_allowed(connection)
             message = self._insert(connection, draft, picture)
-            retention.trim(connection, max_rows=self._max_rows, max_bytes=self._max_bytes)
+            retention.trim(connection, max_rows=self._max_rows, max_bytes=limit)
         return message
 
     def store(self, entries: Sequence[Entry]) -> list[Message | None]:
@@ -124,6 +131,7 @@ class Spool:
         """
         messages: list[Message | None] = []
         with self._storage.transaction() as connection:
+            limit = self._bytes_allowed(connection)
             for entry in entries:
                 if entry.trigger is not None:
                     ledger.take(connection, entry.trigger)
@@ -134,8 +142,12 @@ class Spool:
                 if entry.is_picture_left_out:
                     retention.count_picture(connection, message.seq, "disk_slow")
                 messages.append(message)
-            retention.trim(connection, max_rows=self._max_rows, max_bytes=self._max_bytes)
+            retention.trim(connection, max_rows=self._max_rows, max_bytes=limit)
         return messages
+
+    def _bytes_allowed(self, connection: sqlite3.Connection) -> int:
+        (held,) = connection.execute("SELECT all_bytes FROM totals").fetchone()
+        return self._room.limit(self._max_bytes, held)
 
     def _insert(
         self, connection: sqlite3.Connection, draft: MessageDraft, picture: bytes | None
@@ -174,10 +186,8 @@ class Spool:
         """
         with self._storage.transaction() as connection:
             self._storage.tell_gap(connection)
-            rows = connection.execute(
-                _PEEK, {"after": after, "up_to": up_to, "limit": limit}
-            ).fetchall()
-            return _decode(connection, [(seq, payload) for seq, _, payload in rows])
+            found = rows.waiting(connection, limit=limit, after=after, up_to=up_to)
+            return rows.decode(connection, [(seq, payload) for seq, _, payload in found])
 
     def peek_gaps(self) -> list[Message]:
         """The messages that tell of losses and are not acknowledged: receivers want them first.
@@ -187,10 +197,10 @@ class Spool:
         """
         with self._storage.transaction() as connection:
             self._storage.tell_gap(connection)
-            rows = connection.execute(
+            found = connection.execute(
                 "SELECT seq, payload FROM messages WHERE acked_at IS NULL AND is_gap = 1"
             ).fetchall()
-            return _decode(connection, rows)
+            return rows.decode(connection, found)
 
     def peek_acknowledged(self, limit: int, *, after: int, up_to: int) -> list[Message]:
         """The oldest messages that are acknowledged and still kept, at most ``limit``.
@@ -204,12 +214,12 @@ class Spool:
             SpoolError: the disk refuses.
         """
         with self._storage.transaction() as connection:
-            rows = connection.execute(
-                "SELECT seq, payload FROM messages WHERE acked_at IS NOT NULL "
+            found = connection.execute(
+                "SELECT payload FROM messages WHERE acked_at IS NOT NULL "
                 "AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
                 [after, up_to, limit],
             ).fetchall()
-        return [decode_message(payload) for _, payload in rows]
+        return [decode_message(payload) for (payload,) in found]
 
     def acknowledge(self, seqs: Iterable[int]) -> None:
         """Note that the broker has these; they are not peeked again.
@@ -234,12 +244,12 @@ class Spool:
             SpoolError: the disk refuses.
         """
         with self._storage.transaction() as connection:
-            rows = connection.execute(
+            found = connection.execute(
                 "SELECT seq, camera, message_id, jpeg FROM pictures ORDER BY seq LIMIT ?", [limit]
             ).fetchall()
         return [
             StoredPicture(seq=seq, camera=camera, message_id=message_id, jpeg=jpeg)
-            for seq, camera, message_id, jpeg in rows
+            for seq, camera, message_id, jpeg in found
         ]
 
     def acknowledge_picture(self, seq: int) -> None:
@@ -270,14 +280,12 @@ class Spool:
             cursor = connection.execute("SELECT * FROM totals")
             names = [column[0] for column in cursor.description]
             totals = dict(zip(names, cursor.fetchone(), strict=True))
-            oldest = connection.execute(
-                _PEEK, {"after": 0, "up_to": _NO_LIMIT, "limit": 1}
-            ).fetchone()
+            oldest = rows.waiting(connection, limit=1, after=0, up_to=_NO_LIMIT)
         return SpoolStatistics(
             rows=totals["waiting_rows"],
             bytes=totals["all_bytes"],
             pictures=totals["pictures"],
-            oldest_age_seconds=0.0 if oldest is None else max(0.0, time.time() - oldest[1]),
+            oldest_age_seconds=max(0.0, time.time() - oldest[0][1]) if oldest else 0.0,
             appended=totals["appended"],
             acknowledged=totals["acknowledged"],
             dropped={
@@ -293,18 +301,3 @@ class Spool:
             SpoolError: the disk refuses; what was appended is stored nevertheless.
         """
         self._storage.close()
-
-
-def _decode(connection: sqlite3.Connection, rows: Iterable[tuple[int, bytes]]) -> list[Message]:
-    messages = (_decode_or_drop(connection, seq, payload) for seq, payload in rows)
-    return [message for message in messages if message is not None]
-
-
-def _decode_or_drop(connection: sqlite3.Connection, seq: int, payload: bytes) -> Message | None:
-    """Read a payload; one that the disk has garbled becomes a gap, so that it stops no others."""
-    try:
-        return decode_message(payload)
-    except InputError as error:
-        _LOGGER.warning("message %d is lost: %s", seq, error)
-        retention.drop_message(connection, seq, "corrupt")
-        return None

@@ -199,6 +199,8 @@ class DurableOutbox:
             flags.add(DeviceFlag.PROVISIONAL_THRESHOLD)
         if quality is TimeQuality.UNSYNCED:
             flags.add(DeviceFlag.CLOCK_UNSYNCED)
+        if self._spool.has_little_room:
+            flags.add(DeviceFlag.STORAGE_LOW)
         statistics = self._spool.statistics()
         self._forwarder.set_state(
             state_payload(

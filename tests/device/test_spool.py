@@ -16,6 +16,7 @@ import pytest
 from alerts import CAMERA, DEVICE, make_draft, open_spool
 
 from edge_sdk import ConfigError, InputError, Message, Severity, SpoolError
+from edge_sdk.alerting.room import Room
 from edge_sdk.alerting.spool import Spool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -302,6 +303,48 @@ def test_acknowledged_messages_go_before_pictures_and_pictures_before_messages(
         assert counts.dropped["pictures"] == 2
         assert 0 < counts.dropped["info"] < 40
         assert counts.bytes <= 45_000
+
+
+def test_on_a_disk_with_little_room_it_grows_no_more_and_drops_as_if_it_were_full(
+    tmp_path: Path,
+) -> None:
+    free = [100_000_000]
+    room = Room(tmp_path, lambda _: (free[0], 1_000_000_000))
+    spool = open_spool(tmp_path, room=room)
+    for _ in range(10):
+        spool.append(make_draft(), b"j" * 1_000_000)
+    held = spool.statistics().bytes
+    assert not spool.has_little_room
+
+    free[0] = 40_000_000
+    for _ in range(5):
+        spool.append(make_draft(CRITICAL), b"j" * 1_000_000)
+    counts = spool.statistics()
+    assert spool.has_little_room
+    assert counts.bytes <= held
+    assert counts.dropped == {"info": 0, "warn": 0, "critical": 0, "pictures": 6}
+    assert counts.rows == 15, "every message"
+    assert [gap.data["pictures"] for gap in spool.peek_gaps() if gap.data is not None] == [6]
+
+    free[0] = 55_000_000
+    assert spool.has_little_room, "as soon as there is a byte more it would be over and over again"
+    free[0] = 70_000_000
+    assert not spool.has_little_room
+    for _ in range(5):
+        spool.append(make_draft(), b"j" * 1_000_000)
+    assert spool.statistics().bytes > held
+    spool.close()
+
+
+def test_a_spool_that_is_nearly_empty_takes_messages_however_little_room_there_is(
+    tmp_path: Path,
+) -> None:
+    spool = open_spool(tmp_path, room=Room(tmp_path, lambda _: (0, 1_000_000_000)))
+    for _ in range(50):
+        spool.append(make_draft(), b"j" * 10_000)
+    assert spool.statistics().rows == 50
+    assert spool.statistics().pictures == 50
+    spool.close()
 
 
 def test_a_picture_that_was_dropped_is_told_in_a_gap_though_its_message_was_not(

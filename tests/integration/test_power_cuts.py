@@ -9,15 +9,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alerts import open_spool
 from careful_plant import CarefulPlant
 from commands import TERMINATED
-from disk import Disk, NoDiskError
+from disk import Disk, disk_or_skip
 from mosquitto import Mosquitto
 from scenes import child_environment
 from triggered import DEVICE, device_file, enroll_box, is_bad_in_fives, true_verdict
@@ -32,20 +31,6 @@ before.execute(f"PRAGMA synchronous = {sys.argv[2]}")
 while True:
     print(spool.append(alerts.make_draft()).message_id, flush=True)
 """
-
-
-@contextmanager
-def a_disk(folder: Path, place: Path) -> Iterator[Disk]:
-    """A disk whose power can be cut; skips where this machine allows none."""
-    try:
-        disk = Disk(folder, place)
-        disk.__enter__()
-    except NoDiskError as error:
-        pytest.skip(f"no power can be cut here: {error}")
-    try:
-        yield disk
-    finally:
-        disk.__exit__(None, None, None)
 
 
 def cut(disk: Disk, process: subprocess.Popen[str]) -> None:
@@ -94,7 +79,7 @@ def lost_at_a_cut(disk: Disk, scratch: Path, seconds: float, synchronous: str) -
 def test_a_power_cut_loses_no_message_that_was_said_to_be_stored(tmp_path: Path) -> None:
     chance = random.Random(5)
     told = lost = 0
-    with a_disk(tmp_path, tmp_path / "disk") as disk:
+    with disk_or_skip(tmp_path, tmp_path / "disk") as disk:
         for _ in range(CUTS):
             one = lost_at_a_cut(disk, tmp_path / "copy", chance.uniform(0, 0.5), "FULL")
             told, lost = told + one[0], lost + one[1]
@@ -119,7 +104,7 @@ def test_every_part_has_one_true_result_through_power_cuts(
     box = enroll_box(tmp_path / "box", is_bad=is_bad_in_fives)
     config = device_file(box, pace=None, trigger={"mode": "mqtt", "deadline_seconds": 5})
     enrolled = box.state.rename(tmp_path / "enrolled")
-    with a_disk(tmp_path, box.state) as disk, Mosquitto(persistence=True) as broker:
+    with disk_or_skip(tmp_path, box.state) as disk, Mosquitto(persistence=True) as broker:
         shutil.copytree(enrolled, box.state, dirs_exist_ok=True)
         os.sync()
         run = ("run", "--config", config, "--mqtt", f"localhost:{broker.port}", "--json")

@@ -167,4 +167,68 @@ MUTANTS = (
             ),
         ),
     ),
+    Mutant(
+        "signs-of-life-though-hung",
+        (
+            Edit(
+                "edge_sdk/runtime/watchdog.py",
+                "if seconds is not None and not hung and",
+                "if seconds is not None and",
+            ),
+        ),
+        (
+            _of(
+                "tests/device/test_watchdog.py",
+                "a forwarder that hangs ends the signs of life",
+            ),
+        ),
+    ),
+    Mutant(
+        "settings-not-read-back",
+        (
+            Edit(
+                "edge_sdk/capture/settings.py",
+                "            found = self._controls.read()\n        return found",
+                "            found = {**found, **self._wanted}\n        return found",
+            ),
+        ),
+        (
+            _of(
+                "tests/device/test_camera_settings.py",
+                "what a camera does not take is read back as it is",
+            ),
+        ),
+    ),
+    Mutant(
+        "lines-in-an-event",
+        (
+            Edit(
+                "edge_sdk/logs.py",
+                "name, text = record.name, one_line(_message(record))",
+                "name, text = record.name, _message(record)",
+            ),
+        ),
+        (
+            _of(
+                "tests/device/test_logs.py",
+                "in a log for people too an event is one line and moves no cursor[newline]",
+            ),
+        ),
+    ),
+    Mutant(
+        "any-host-name",
+        (
+            Edit(
+                "edge_sdk/config/tls.py",
+                "context.minimum_version = ssl.TLSVersion.TLSv1_2",
+                "context.check_hostname = False",
+            ),
+        ),
+        (
+            _of(
+                "tests/integration/test_mqtt_security.py",
+                "a broker that cannot show who it is gets nothing[elsewhere-authority]",
+            ),
+        ),
+    ),
 )

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 from cameras import Camera, mjpeg_camera, rtsp_camera
-from commands import TERMINATED, Box, Running, good_part, write_config, write_pictures
+from commands import TERMINATED, Box, Running, children_of, good_part, write_config, write_pictures
 from mosquitto import Mosquitto, Subscriber
 from plant import PREFIX, Plant
 from scenes import make_bundle
@@ -210,10 +210,7 @@ def is_seeing(topic: str, payload: bytes) -> bool:
 def arguments_below(pid: int) -> bytes:
     """Arguments of a process and of all that it has started."""
     found = Path(f"/proc/{pid}/cmdline").read_bytes()
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += arguments_below(int(child))
-    return found
+    return found + b"".join(arguments_below(child) for child in children_of(pid))
 
 
 def forms_of(secret: str) -> set[bytes]:

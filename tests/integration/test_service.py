@@ -3,15 +3,24 @@ do anything."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
-import sys
 from itertools import count
 from pathlib import Path
 
 import pytest
-from commands import INSTALLED, TERMINATED, Box, Running, good_part, write_pictures
+from cameras import mjpeg_camera
+from commands import (
+    INSTALLED,
+    TERMINATED,
+    Box,
+    Running,
+    children_of,
+    good_part,
+    write_pictures,
+)
 from notify_socket import NotifySocket
 from plant import Plant
 from scenes import make_bundle
@@ -32,12 +41,13 @@ def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Box:
     return box
 
 
-def start_service(box: Box, manager: NotifySocket, *words: object) -> Running:
-    """``edge-run`` as the unit starts it, with a camera that isn't there."""
-    command = [sys.executable, "-m", "edge_sdk.cli.run", "--bundle", box.folder / "bundle"]
-    command += ["--camera", ABSENT, "--wait-camera", *words]
+def start_service(
+    box: Box, manager: NotifySocket, *words: object, camera: object = ABSENT
+) -> Running:
+    """``edge-run`` as the unit starts it; usually with a camera that isn't there."""
+    words = ("--bundle", box.folder / "bundle", "--camera", camera, "--wait-camera", *words)
     return box.start_program(
-        [str(word) for word in command],
+        box.program("run", *words),
         NOTIFY_SOCKET=manager.address,
         WATCHDOG_USEC=str(int(WATCHDOG_SECONDS * 1e6)),
     )
@@ -85,6 +95,29 @@ def test_a_broker_that_freezes_is_no_reason_to_start_anew(enrolled: Box, tmp_pat
             assert running.lines_with("no acknowledgement") or running.lines_with("broker")
         finally:
             plant.broker.thaw()
+
+
+@pytest.mark.slow
+def test_a_process_that_reads_a_camera_and_hangs_is_replaced_and_the_service_is_not(
+    enrolled: Box, tmp_path: Path
+) -> None:
+    with (
+        mjpeg_camera() as camera,
+        NotifySocket(tmp_path) as manager,
+        start_service(
+            enrolled, manager, "--mqtt", "localhost:1",
+            camera=f"http://127.0.0.1:{camera.port}/stream",
+        ) as running,
+    ):  # fmt: skip
+        assert manager.hears("STATUS=1 camera")
+        (reading,) = children_of(running.process.pid)
+        os.kill(reading, signal.SIGSTOP)
+        statuses = len(manager.told)
+        while "STATUS=1 camera" not in manager.told[statuses:]:
+            assert manager.hears("WATCHDOG=1", WATCHDOG_SECONDS), "it is at work all the while"
+        assert "STATUS=1 camera, blind: cam1" in manager.told[statuses:]
+        assert reading not in children_of(running.process.pid)
+        running.ask_to_stop()
 
 
 def test_the_unit_file_exposes_at_most_what_is_promised() -> None:

@@ -178,6 +178,16 @@ def test_bytes_that_are_no_graph_are_refused(name: str, model: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ENGINES)
+def test_a_graph_with_an_operator_that_the_engine_lacks_is_refused_before_any_picture(
+    name: str,
+) -> None:
+    strange = GRAPH.replace(b"Cast", b"Cask")
+    assert strange != GRAPH
+    with pytest.raises(EngineError, match=rf"engine {name}: cannot load: .*Cask"):
+        opened(name, model=strange)
+
+
+@pytest.mark.parametrize("name", ENGINES)
 def test_an_unknown_device_is_refused(name: str) -> None:
     with pytest.raises(EngineError, match=r"device: expected one of \['cpu'.*got toaster"):
         opened(name, device="toaster")

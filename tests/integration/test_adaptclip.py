@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from bundle_samples import seal
 from commands import Box, good_part, write_config, write_pictures
 from plant import Plant
 
@@ -53,6 +56,26 @@ def test_without_a_reference_it_judges_by_texts_provisionally(
     assert answer["provisional"] is True
     assert answer["threshold"] == 0.5
     assert 0 < answer["score"] < 1
+
+
+def test_a_bundle_of_the_few_shot_head_alone_asks_for_good_parts_before_any_verdict(
+    box: Box, bundle: Path, tmp_path: Path
+) -> None:
+    alone = Path(shutil.copytree(bundle, tmp_path / "alone"))
+
+    def without_zero_shot(document: dict[str, Any]) -> None:
+        gone = [graph for graph in document["graphs"] if graph["role"] == "head_zero_shot"]
+        paths = {path for graph in gone for path in graph["paths"]}
+        document["graphs"] = [graph for graph in document["graphs"] if graph not in gone]
+        document["files"] = [file for file in document["files"] if file["path"] not in paths]
+        document["golden"]["has_zero_shot"] = False
+        for path in paths:
+            (alone / path).unlink()
+
+    seal(alone, without_zero_shot)
+    box.run(*words(box, alone, "run", "--once")).expect(11, "no reference set", "edge-enroll")
+    box.run(*words(box, alone, "enroll")).expect(0)
+    box.run(*words(box, alone, "run", "--once")).expect(0)
 
 
 @pytest.fixture

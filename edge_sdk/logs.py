@@ -15,7 +15,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
+from queue import Full, Queue
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
 
@@ -27,6 +29,9 @@ PERIOD_SECONDS: Final = 30.0
 MAX_CHARACTERS: Final = 2000
 """Of one field; of a longer one the rest is left out, and its length told."""
 MAX_TRACE_CHARACTERS: Final = 8000
+_MOST_WAITING = 1000
+_PATIENCE_SECONDS = 2.0
+"""At the end of the process, for whoever reads the log."""
 FIELDS = "fields"
 """``extra={FIELDS: {...}}`` of a logging call: more fields of the event, JSON's own values."""
 
@@ -105,54 +110,106 @@ class LimitedHandler(logging.Handler):
     ) -> None:
         super().__init__()
         self.setFormatter(formatter)
-        self._stream = stream
+        self._writer = _LineWriter(stream)
         self._clock = clock
         self._budgets = {is_grave: _Budget(clock()) for is_grave in (False, True)}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, or count it."""
+        """Have a record written, or count it; waits for nobody who reads it."""
         budget = self._budgets[record.levelno >= logging.WARNING]
         now = self._clock()
         if now - budget.since >= PERIOD_SECONDS:
             self._tell_dropped(budget)
             budget.since, budget.written = now, 0
-        if budget.written >= LINES_A_PERIOD:
+        if budget.written < LINES_A_PERIOD and self._write(record):
+            budget.written += 1
+        else:
             budget.dropped[record.name] += 1
-            return
-        budget.written += 1
-        self._write(record)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Wait until all is written; not for ever, should nobody read it."""
+        self._writer.drain(_PATIENCE_SECONDS)
 
     def close(self) -> None:
-        """Tell what was dropped last."""
+        """Tell what was dropped last, and end."""
         self.acquire()
         try:
             for budget in self._budgets.values():
                 self._tell_dropped(budget)
         finally:
             self.release()
+        self._writer.end(_PATIENCE_SECONDS)
         super().close()
 
     def _tell_dropped(self, budget: _Budget) -> None:
         if not budget.dropped:
             return
         count, names = budget.dropped.total(), dict(budget.dropped.most_common(10))
-        budget.dropped.clear()
         text = f"{count} lines of the log were dropped: more than {LINES_A_PERIOD} in 30 s: {names}"
         record = _LOGGER.makeRecord(
             _LOGGER.name, logging.WARNING, __file__, 0, text, (), None,
             extra={FIELDS: {"dropped": count, "dropped_by_logger": names}},
         )  # fmt: skip
-        self._write(record)
+        if self._write(record):
+            budget.dropped.clear()
 
-    def _write(self, record: logging.LogRecord) -> None:
+    def _write(self, record: logging.LogRecord) -> bool:
+        """Whether there is room for the record."""
+        return self._writer.put(self.format(record) + "\n")
+
+
+class _LineWriter:
+    """Writes by a thread of its own, so that nothing that judges parts waits for a reader.
+
+    A disk can stall, a journal hang, a terminal be stopped.
+
+    Args:
+        stream: where to. Its file is written to past its buffer, whose lock the interpreter would
+            wait for at its end.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: Queue[str | None] = Queue(_MOST_WAITING)
+        self._thread = threading.Thread(target=self._run, name="edge-log", daemon=True)
+        self._thread.start()
+
+    def put(self, line: str) -> bool:
+        """Whether it will be written: not where too many wait already."""
         try:
-            self._stream.write(self.format(record) + "\n")
-            self._stream.flush()
-        except Exception:  # noqa: BLE001 - as logging's own handlers
-            self.handleError(record)
+            self._lines.put_nowait(line)
+        except Full:
+            return False
+        return True
+
+    def drain(self, seconds: float) -> None:
+        """Wait until all lines are written, at most so long."""
+        with self._lines.all_tasks_done:
+            self._lines.all_tasks_done.wait_for(lambda: not self._lines.unfinished_tasks, seconds)
+
+    def end(self, seconds: float) -> None:
+        """Write what waits, as far as the time goes, and end the thread."""
+        self.drain(seconds)
+        with suppress(Full):
+            self._lines.put_nowait(None)
+
+    def _run(self) -> None:
+        line: str | None = ""
+        while line is not None:
+            line = self._lines.get()
+            with suppress(OSError, ValueError):  # it is closed, or full: there is nobody to tell
+                self._write(line or "")
+            self._lines.task_done()
+
+    def _write(self, line: str) -> None:
+        try:
+            descriptor = self._stream.fileno()
+        except (OSError, AttributeError):
+            self._stream.write(line)
+            return
+        data = line.encode("utf-8", "backslashreplace")
+        while data:
+            data = data[os.write(descriptor, data) :]
 
 
 class _Budget:

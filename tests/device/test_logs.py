@@ -114,12 +114,12 @@ def limited() -> tuple[logging.Logger, Clock, Callable[[], list[dict[str, Any]]]
     logger = logging.getLogger("edge_sdk.flood")
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel("INFO")
-    return (
-        logger,
-        clock,
-        lambda: [json.loads(line) for line in stream.getvalue().splitlines()],
-        handler,
-    )
+
+    def written() -> list[dict[str, Any]]:
+        handler.flush()
+        return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    return logger, clock, written, handler
 
 
 def test_a_flood_is_cut_off_counted_and_told_and_hides_no_warning() -> None:
@@ -145,6 +145,32 @@ def test_a_flood_is_cut_off_counted_and_told_and_hides_no_warning() -> None:
     assert lines[-1]["dropped"] == 3, "also what was dropped last"
     events = [line for line in lines if line["logger"] == "edge_sdk.flood"]
     assert len(events) + sum(line.get("dropped", 0) for line in lines) == 1000 + 2 + 203
+
+
+def test_a_log_that_nobody_reads_holds_nothing_up_and_what_was_not_written_is_counted() -> None:
+    program = """
+        import logging, time
+        from edge_sdk.logs import start_logging
+        start_logging("info", "json")
+        began = time.monotonic()
+        for number in range(20):
+            logging.getLogger("edge_sdk.x").warning("%s", "x" * 1900)
+        for number in range(3000):
+            logging.getLogger("edge_sdk.x").info("%s", "y" * 1900)
+        print(time.monotonic() - began, flush=True)
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        took = float(process.stdout.readline())  # its standard error holds 64 kB, and is full
+        assert process.wait(20) == 0, "it ends, too"
+        lines = process.stderr.read().splitlines()
+    assert took < 5
+    assert 10 < len(lines) < 220
 
 
 def test_prints_warnings_and_defects_of_any_thread_are_events_too() -> None:

@@ -24,6 +24,7 @@ from edge_sdk.alerting.spool import Spool
 from edge_sdk.alerting.topics import Topics
 from edge_sdk.alerting.trigger import TRIGGER_COMMAND
 from edge_sdk.config import DeviceConfig, build_tls_context, read_mqtt_password
+from edge_sdk.errors import EdgeError
 from edge_sdk.records import Message, MessageDraft, TimeQuality
 from edge_sdk.runtime.dispatch import Dispatch
 from edge_sdk.runtime.triggers import TriggerCommand
@@ -104,6 +105,11 @@ class DurableOutbox:
             ForwarderSettings(is_end_to_end=is_end_to_end),
             pulse=pulse,
         )
+        if mqtt.is_insecure:
+            _LOGGER.warning(
+                "%s: messages leave this computer unencrypted, as mqtt.allow_insecure permits",
+                mqtt.host,
+            )
         if self._is_enabled:
             self._forwarder.start()
 
@@ -180,8 +186,12 @@ class DurableOutbox:
         """Make the retained state say this; counted by the thread that stores, then published.
 
         Raises:
-            EdgeError: something could not be stored.
+            EdgeError: something could not be stored, or a defect has ended the forwarder.
         """
+        if self._is_enabled and not self._forwarder.is_alive:
+            raise EdgeError(
+                "a defect has ended the thread that forwards messages; standard error tells where"
+            )
         self._writer.do_next(lambda: self._report(cameras))
 
     def flush(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from alerts import open_spool
 from capture_media import write_picture
+from mosquitto import free_port
 from runtime_fakes import (
     BUNDLE_ID,
     CellEncoder,
@@ -461,6 +462,24 @@ def test_messages_of_a_run_are_on_the_disk_when_it_ends(tmp_path: Path) -> None:
         messages = spool.peek(10)
     assert [read_payload(m)["kind"] for m in messages] == ["anomaly.open", "anomaly.close"]
     assert [message.seq for message in messages] == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_forwarder_that_a_defect_has_ended_ends_the_run(tmp_path: Path) -> None:
+    config = override_config(
+        default_config(),
+        {("state_dir",): str(tmp_path / "state"), ("mqtt", "port"): free_port()},
+    )
+    source = PlayedSource()
+    with make_rig(tmp_path, [(make_camera(), source)]) as rig:
+        outbox = DurableOutbox(config, bundle_id=BUNDLE_ID)
+        outbox._publisher._pulse = None  # type: ignore[assignment]  # the defect
+        source.give()
+        try:
+            with pytest.raises(EdgeError, match="ended the thread that forwards messages"):
+                rig.runtime(outbox=outbox).run(threading.Event())
+        finally:
+            outbox.close()
 
 
 def test_a_dry_run_numbers_messages_and_sends_none(tmp_path: Path) -> None:

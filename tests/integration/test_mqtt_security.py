@@ -248,6 +248,7 @@ def test_plain_text_leaves_the_computer_only_when_allowed_and_the_state_says_so(
         )
         with start(enrolled, config) as running:
             assert "insecure_mqtt" in flags_of(listening)
+            running.wait_for_line(f"{ANYWHERE}: messages leave this computer unencrypted")
             running.ask_to_stop()
 
 

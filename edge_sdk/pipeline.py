@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TypeVar
 
+from edge_sdk.change_gate import ChangeGate
 from edge_sdk.config import CameraConfig
 from edge_sdk.config.source import is_camera_source
 from edge_sdk.decision import Decider, FaultLimits, fit_fault_limits
@@ -57,6 +58,7 @@ class Pipeline:
         references: ReferenceSet | None,
         run_in: RunIn | None = None,
         watch: PictureWatch | None = None,
+        gate: ChangeGate | None = None,
     ) -> None:
         self._preprocess = preprocess
         self._encoder = encoder
@@ -68,6 +70,7 @@ class Pipeline:
         """What is learned from the parts that are judged; None: nothing."""
         self.watch = watch
         """Measures lamp, lens and camera against the references; None: they cannot be."""
+        self._gate = gate
 
     @property
     def reference_label(self) -> str | None:
@@ -79,14 +82,21 @@ class Pipeline:
         clock = _StageClock(frame)
         try:
             preprocessed = clock.timed("preprocess", self._preprocess, frame)
-            features = clock.timed("encode", self._encoder.encode, preprocessed)
-            result = clock.timed("score", self._scorer.score, features)
+            known = clock.timed("gate", self._gate.known, preprocessed) if self._gate else None
+            result = known or self._score(preprocessed, clock)
             decision = clock.timed("decide", self.decider.decide, result)
         except EngineError as error:
             decision = self.decider.fault(Reason.ENGINE_ERROR, str(error), frame=frame)
         except InputError as error:
             decision = self.decider.fault(Reason.WRONG_SIZE, str(error), frame=frame)
         return replace(decision, latency_ms=clock.milliseconds)
+
+    def _score(self, preprocessed: Preprocessed, clock: _StageClock) -> AnomalyResult:
+        features = clock.timed("encode", self._encoder.encode, preprocessed)
+        result = clock.timed("score", self._scorer.score, features)
+        if self._gate is not None:
+            self._gate.keep(result)
+        return result
 
     def arm(self, threshold: Threshold) -> None:
         """Judge with another threshold from now on: the one that was learned."""
@@ -222,6 +232,7 @@ def build_pipeline(
         references=references,
         run_in=run_in,
         watch=_find_watch(camera, references, originals) if watches_pictures else None,
+        gate=ChangeGate(camera.change_gate) if camera.change_gate else None,
     )
 
 

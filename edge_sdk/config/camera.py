@@ -115,6 +115,16 @@ class FaultConfig(Group):
         return self
 
 
+class ChangeGateConfig(Group):
+    """When a watched scene need not be judged again; of continuous inspection only."""
+
+    level: Annotated[int, Field(ge=1, le=64)] = 10
+    """Grey levels, 1 to 64, by which a cell of 4 x 4 pixels of the model's picture must differ from
+    the picture that was last judged."""
+    every_seconds: Seconds = 1.0
+    """Seconds, 0.05 to 3600, after which a frame is judged though nothing seems to have changed."""
+
+
 class SeverityConfig(Group):
     """How grave an anomaly is."""
 
@@ -168,6 +178,8 @@ class CameraConfig(Group):
     """When a frame cannot be judged."""
     severity: SeverityConfig = Field(default_factory=SeverityConfig)
     """How grave an anomaly is."""
+    change_gate: ChangeGateConfig | None = None
+    """Spares the encoder while a watched scene does not change. Left out: every frame is judged."""
     challenge: ChallengeConfig | None = None
     """Masters whose verdict is known, shown again and again. Left out: none."""
     output: OutputConfig | None = None
@@ -198,6 +210,16 @@ class CameraConfig(Group):
                     f"but the mode is '{self.trigger.mode}'",
                     "challenge", "masters", index, "part_id",
                 )  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_all_judged(self) -> CameraConfig:
+        if self.change_gate is not None and self.trigger.mode != "continuous":
+            raise refusal(
+                "expected only where a camera is watched (trigger mode continuous): every part is "
+                f"judged, but the mode is '{self.trigger.mode}'",
+                "change_gate",
+            )
         return self
 
     @model_validator(mode="after")

@@ -462,3 +462,16 @@ def test_a_crop_needs_references_of_one_size(site: Site) -> None:
     crop = {"x": 0, "y": 0, "width": 16, "height": 16}
     with pytest.raises(InputError, match="references of one size"):
         site.start(camera=camera_config(source="dir:parts", crop=crop))
+
+
+def test_with_a_change_gate_a_scene_that_does_not_change_is_encoded_once(site: Site) -> None:
+    pipeline = site.start(camera=camera_config(change_gate={}))
+    before = site.engine.calls
+    good, bad = fixture_part(50), fixture_part(51, is_complete=False)
+    decisions = [pipeline.inspect(frame_of(good)) for _ in range(4)]
+    assert site.engine.calls == before + 1
+    assert {decision.verdict for decision in decisions} == {Verdict.NORMAL}
+    assert ["encode" in decision.latency_ms for decision in decisions] == [True, *[False] * 3]
+    assert len({decision.frame.monotonic_ns for decision in decisions if decision.frame}) == 4
+    assert pipeline.inspect(frame_of(bad)).verdict is Verdict.ANOMALOUS
+    assert site.engine.calls == before + 2

@@ -59,6 +59,8 @@ class MqttConnection:
         """What the broker takes; None where it has not said."""
         self.was_taken_over = False
         """Whether another client with the same name has pushed this one out."""
+        self.tls_error: str | None = None
+        """What ended an encrypted connection before the broker answered."""
         self._settings = settings
         self._broken: str | None = "not connected yet"
         # Callbacks only put what they were given; they run inside ``turn`` and ``send``.
@@ -114,7 +116,7 @@ class MqttConnection:
                 if isinstance(event, _Opened):
                     return self._judge(event)
             if self._broken is not None:
-                self._raise_if_refused_by_tls()
+                self._look_for_tls_error()
                 return False
         self.fail(f"no answer to a connection of version {self.version}")
         return False
@@ -227,14 +229,23 @@ class MqttConnection:
             self.max_payload_bytes = opened.limits["MaximumPacketSize"] - _PACKET_OVERHEAD_BYTES
         return True
 
-    def _raise_if_refused_by_tls(self) -> None:
-        """A broker judges our certificate after TLS 1.3 has let us begin to write."""
-        why = next((text for text in self._socket_errors if "[SSL" in text), None)
-        if why is not None:
+    def _look_for_tls_error(self) -> None:
+        """A broker judges our certificate after TLS 1.3 has let us begin to write.
+
+        It then says why, if that arrives before the end of the connection. A broker that only does
+        not know the version may end it, too: that another one fails as well tells the difference.
+
+        Raises:
+            PublishError: it has said why.
+        """
+        if self._settings.tls is None:
+            return
+        self.tls_error = next(iter(self._socket_errors), "closed")
+        if "[SSL" in self.tls_error:
             raise PublishError(
                 f"broker {self._settings.host}:{self._settings.port}: refuses this device's "
-                f"certificate, or misses one: {why}"
-            ) from ssl.SSLError(why)
+                f"certificate, or misses one: {self.tls_error}"
+            ) from ssl.SSLError(self.tls_error)
 
     def _wait_for_socket(self, timeout_seconds: float) -> None:
         sock = self._client.socket()

@@ -216,6 +216,7 @@ class MqttPublisher:
 
     def _open(self) -> MqttConnection:
         versions = self._versions_to_try()
+        tls_error: str | None = None
         for version in versions:
             connection = MqttConnection(
                 self._settings, version, f"edge-{self.topics.device}", self._presence.will
@@ -230,9 +231,12 @@ class MqttPublisher:
                 self._has_tls_error = False
                 self._version = version
                 return connection
+            tls_error = connection.tls_error
+        self._has_tls_error = tls_error is not None
         raise PublishError(
             f"broker {self._settings.host}:{self._settings.port}: expected an answer to a "
             f"connection with MQTT {' or '.join(versions)}, got none"
+            + (f"; it may want a certificate of this device: {tls_error}" if tls_error else "")
         )
 
     def _versions_to_try(self) -> tuple[Version, ...]:

@@ -4,7 +4,9 @@
 
 For each TOWER:PX, in processes of their own: torch (one zero-shot and one 4-shot frame, medians of
 ``--rounds``), the export to a bundle, and the bundle in each engine. Weights are random numbers by
-seed: they say nothing of accuracy, and everything of time and memory.
+seed: they say nothing of accuracy, and everything of time and memory. With ``--variants`` the
+encoder in fewer bits, too, by the first recipe that ``edge-export`` tries (int8 of OpenVINO on few
+calibration pictures); its map error is that of one 4-shot frame beside fp32 and no gate.
 """
 
 # ruff: noqa: PLC0415 - each step is a process that imports only what it measures
@@ -30,6 +32,13 @@ if TYPE_CHECKING:
 _Item = TypeVar("_Item")
 
 SHOTS = 4
+VARIANTS = (
+    ("onnxruntime", "fp16"),
+    ("openvino", "fp16"),
+    ("onnxruntime", "int8"),
+    ("openvino", "int8"),
+)
+CALIBRATION = 8
 HEADER = (
     "| tower | px | what | load s | encoder ms | zero-shot ms | 4-shot ms | peak MiB | size MB | "
     "largest map error |\n|---|---|---|---|---|---|---|---|---|---|"
@@ -40,8 +49,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("towers", nargs="+", metavar="TOWER:PX")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--step", choices=("torch", "export", "engine"), help=argparse.SUPPRESS)
+    parser.add_argument("--variants", action="store_true", help="the encoder in fewer bits, too")
+    parser.add_argument("--step", choices=tuple(STEPS), help=argparse.SUPPRESS)
     parser.add_argument("--engine", help=argparse.SUPPRESS)
+    parser.add_argument("--precision", default="fp32", help=argparse.SUPPRESS)
     parser.add_argument("--bundle", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step is not None:
@@ -60,6 +71,11 @@ def main() -> int:
             for engine in ("onnxruntime", "openvino"):
                 words = ("--bundle", bundle, "--engine", engine)
                 _row(tower, engine, _step(tower, "engine", options, *words))
+            for engine, precision in VARIANTS if options.variants else ():
+                which = ("--bundle", bundle, "--engine", engine, "--precision", precision)
+                made = _step(tower, "make", options, *which)
+                run = _step(tower, "variant", options, *which)
+                _row(tower, f"{engine} {precision}", {**run, "size_mb": made["size_mb"]})
     return 0
 
 
@@ -168,6 +184,91 @@ def _in_engine(tower: str, side: int, options: argparse.Namespace) -> dict[str, 
     return {"load_s": round(loaded, 1), "encode_ms": encode, **times}
 
 
+def _make(tower: str, side: int, options: argparse.Namespace) -> dict[str, Any]:
+    """The encoder in fewer bits, beside the bundle."""
+    del tower, side
+    from edge_sdk.bundle import open_bundle
+    from edge_sdk.bundle.fields import GraphFormat
+    from edge_sdk.pipeline import as_frame
+    from edge_sdk.preprocess import Preprocessor
+    from export_tools.candidates import NotMade, Workshop
+    from export_tools.graph import PICTURE_INPUT
+    from export_tools.quantize import Feed
+    from export_tools.trial_pictures import clip_calibration
+
+    bundle = open_bundle(options.bundle)
+    encoder = next(graph for graph in bundle.manifest.graphs if graph.role == "encoder")
+    preprocess = Preprocessor(bundle.manifest.input)
+
+    def feed() -> Feed:
+        pictures = clip_calibration().pictures
+        chosen = pictures[:: len(pictures) // CALIBRATION]
+        return [{PICTURE_INPUT: preprocess(as_frame(one)).tensor} for one in chosen]
+
+    workshop = Workshop(graph=bundle.read_graph(encoder)[0], feed=feed)
+    kind: GraphFormat = "onnx" if options.engine == "onnxruntime" else "openvino"
+    made = next(workshop.candidates(options.precision, kind))
+    if isinstance(made, NotMade):
+        raise SystemExit(made.problem)
+    for path, data in zip(_variant_files(options), made.files, strict=False):
+        path.write_bytes(data)
+    return {"size_mb": round(sum(map(len, made.files)) / 1e6, 1)}
+
+
+def _variant_files(options: argparse.Namespace) -> list[Path]:
+    folder = options.bundle.parent
+    return [folder / "graph", *([folder / "weights"] if options.engine == "openvino" else [])]
+
+
+def _variant(tower: str, side: int, options: argparse.Namespace) -> dict[str, Any]:
+    """The encoder in fewer bits as a device runs it, and how far its map is from that of fp32."""
+    del tower, side
+    import numpy as np
+
+    from edge_sdk.bundle import open_bundle
+    from edge_sdk.config import EngineConfig
+    from edge_sdk.encoder import GraphEncoder
+    from edge_sdk.engines.selector import open_engine
+    from edge_sdk.imaging import decode_image
+    from edge_sdk.model import load_model
+    from edge_sdk.pipeline import as_frame
+    from edge_sdk.preprocess import Preprocessor
+    from edge_sdk.records import FloatArray
+
+    bundle = open_bundle(options.bundle)
+    spec = next(graph for graph in bundle.manifest.graphs if graph.role == "encoder")
+    preprocess, golden = Preprocessor(bundle.manifest.input), bundle.manifest.golden
+    paths = (*golden.frames, *golden.references)
+    frames = [preprocess(as_frame(decode_image(bundle.read(path), name=path))) for path in paths]
+    start = time.perf_counter()
+    files = [path.read_bytes() for path in _variant_files(options)]
+    engine = open_engine(
+        options.engine,
+        model=files[0],
+        weights=files[1] if len(files) > 1 else None,
+        device="cpu",
+        precision=options.precision,
+        threads=EngineConfig().threads,
+    )
+    encoder = GraphEncoder(engine, spec, bundle.manifest.extractor_id)
+    loaded = time.perf_counter() - start
+    encode = _milliseconds(lambda: encoder.encode(frames[0]), options.rounds)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    exact = load_model(bundle, EngineConfig(name=options.engine))
+
+    def few_shot(encode_one: Callable[[Any], Any]) -> FloatArray:
+        good = [encode_one(frames[1 + index % (len(frames) - 1)]) for index in range(SHOTS)]
+        return exact.factory.fit(good).score(encode_one(frames[0])).anomaly_map
+
+    error = float(np.abs(few_shot(encoder.encode) - few_shot(exact.encoder.encode)).max())
+    return {
+        "load_s": round(loaded, 1),
+        "encode_ms": encode,
+        "max_abs_map": float(f"{error:.1e}"),
+        "peak_mib": round(peak),
+    }
+
+
 def _parts(tower: str, side: int) -> AdaptClipParts:
     from dataclasses import replace
 
@@ -195,6 +296,8 @@ STEPS: dict[str, Callable[[str, int, argparse.Namespace], dict[str, Any]]] = {
     "torch": _in_torch,
     "export": _export,
     "engine": _in_engine,
+    "make": _make,
+    "variant": _variant,
 }
 
 if __name__ == "__main__":

@@ -105,6 +105,7 @@ class CarefulPlant:
         self._judged = 0
         self._lock = threading.Lock()
         self._gives = threading.Event()
+        self._is_giving = False
         self._is_over = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="careful-plant", daemon=True)
@@ -152,9 +153,14 @@ class CarefulPlant:
         """Give no further part, and wait until all that were given have their result."""
         self._gives.clear()
         deadline = time.monotonic() + timeout_seconds
-        while self._open and time.monotonic() < deadline:
+        while (self._open or self._is_giving) and time.monotonic() < deadline:
             self._complain()
             time.sleep(_TURN_SECONDS)
+
+    def results(self) -> list[dict[str, Any]]:
+        """The first result of each part so far."""
+        with self._lock:
+            return [next(iter(found.values())) for found in self._results.values()]
 
     def balance(self) -> Balance:
         """The books as they are now."""
@@ -191,8 +197,10 @@ class CarefulPlant:
                 with self._lock:
                     self._take()
                 self._remind()
+                self._is_giving = True  # before it is asked: whoever waits must not slip between
                 if self._gives.is_set() and len(self._open) < self._under_way:
                     self._give()
+                self._is_giving = False
         except BaseException as error:  # noqa: BLE001 - told to whoever waits
             self._error = error
 

@@ -15,6 +15,7 @@ from edge_sdk.console import add_common_arguments, print_json, report_error, run
 if TYPE_CHECKING:
     import threading
 
+    from edge_sdk.alerting.payload import DeviceFlag
     from edge_sdk.config import DeviceConfig
     from edge_sdk.errors import SelfTestError
     from edge_sdk.model import Model
@@ -211,7 +212,9 @@ def _run_loop(
     outbox = (
         DryOutbox()
         if options.dry_run
-        else DurableOutbox(config, bundle_id=bundle_id, on_news=news.set)
+        else DurableOutbox(
+            config, bundle_id=bundle_id, flags=_flags(model, failure), on_news=news.set
+        )
     )
     auditor = None if options.dry_run else Auditor(AuditLog(config.state_dir))
     waiting: list[int] = []
@@ -272,6 +275,17 @@ def _run_loop(
     else:
         print_summary(summary, waiting[0])
     return 128 + caught[0] if caught else 0
+
+
+def _flags(model: Model, failure: SelfTestError | None) -> list[DeviceFlag]:
+    """What ``state`` says of this run for as long as it lasts."""
+    from edge_sdk.alerting.payload import DeviceFlag
+
+    found = {
+        DeviceFlag.UNTRAINED_BUNDLE: model.bundle.manifest.model.random_weights,
+        DeviceFlag.SAFE_MODE: failure is not None,
+    }
+    return [flag for flag, is_raised in found.items() if is_raised]
 
 
 def _listener(auditor: Auditor | None, *, prints: bool) -> MessageListener:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from queue import Empty
 
@@ -59,13 +59,19 @@ class DurableOutbox:
     """Spool, forwarder and broker. What is handed over is stored by a thread, then published."""
 
     def __init__(
-        self, config: DeviceConfig, *, bundle_id: str, on_news: Callable[[], None] | None = None
+        self,
+        config: DeviceConfig,
+        *,
+        bundle_id: str,
+        flags: Iterable[DeviceFlag] = (),
+        on_news: Callable[[], None] | None = None,
     ) -> None:
         """Open the spool and start forwarding.
 
         Args:
             config: the device's settings.
             bundle_id: of the bundle that judges.
+            flags: what holds of this run from its start to its end.
             on_news: called from the forwarder's thread when a command has come.
 
         Raises:
@@ -76,6 +82,7 @@ class DurableOutbox:
         mqtt, spool = config.mqtt, config.spool
         settings = broker_settings(config)
         self._bundle_id = bundle_id
+        self._flags = frozenset(flags)
         self._changes: list[Command] = []
         self._challenges: list[Command] = []
         self._resyncs: list[Command] = []
@@ -204,7 +211,7 @@ class DurableOutbox:
 
     def _report(self, cameras: Mapping[str, CameraStatus]) -> None:
         quality = time_quality()
-        flags = set(self._forwarder.flags) if self._is_enabled else set()
+        flags = {*self._flags, *(self._forwarder.flags if self._is_enabled else ())}
         if any(status.provisional for status in cameras.values()):
             flags.add(DeviceFlag.PROVISIONAL_THRESHOLD)
         if quality is TimeQuality.UNSYNCED:

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ class Soak:
         self._good = good_pictures()
         self._seen = folder / "seen.rgb"
         self._truth: dict[str, str] = {}
+        self._shown: dict[str, str] = {}
+        """By part: when it was put before the camera, UTC."""
         self._lock = threading.Lock()
         self._rss: list[tuple[int, float, float]] = []
         """Life of the device, seconds since its start, MB."""
@@ -111,6 +114,10 @@ class Soak:
             plant.finish(LAST_ANSWERS_SECONDS)
             last = device.stop()
             balance = plant.balance()
+            with (self._out / "results.jsonl").open("w") as kept:
+                for result in plant.results():
+                    about = {"shown_at": self._shown[result["part_id"]], **result}
+                    kept.write(json.dumps(about) + "\n")
         return self._report(balance, groups, device, last)
 
     def _open_disk(self, box: Box, stack: ExitStack) -> Disk | None:
@@ -150,6 +157,7 @@ class Soak:
         with self._lock:
             self._truth[part] = "normal" if kind == "good" else "anomalous"
         self._see(kind)
+        self._shown[part] = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         time.sleep(CAMERA_SECONDS)
 
     @property
@@ -205,7 +213,7 @@ class Soak:
             return
         what = f"begins: {group.active.kind}" if group.active else f"ends: {group.ended}"
         with (self._out / "faults.log").open("a") as log:
-            log.write(f"{time.strftime('%H:%M:%S')} {what}\n")
+            log.write(f"{datetime.now(timezone.utc).isoformat(timespec='milliseconds')} {what}\n")
 
     def _report(self, balance: Balance, groups: list[Group], device: Device, last: int) -> int:
         counts: Counter[str] = sum((group.counts for group in groups), Counter())

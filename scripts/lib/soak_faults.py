@@ -138,7 +138,7 @@ class Device:
 
 
 def camera_faults(camera: Camera, usual: list[object]) -> list[Fault]:
-    """A camera that is switched off, hangs, or gives two pictures a second."""
+    """A camera that is switched off, hangs, or gives five pictures a second."""
 
     def restart(*options: object) -> None:
         camera.kill()
@@ -150,7 +150,7 @@ def camera_faults(camera: Camera, usual: list[object]) -> list[Fault]:
         Fault(
             kind="camera slowed",
             seconds=(4, 8),
-            begin=lambda: restart(*usual, "--fps", 2),
+            begin=lambda: restart(*usual, "--fps", 5),
             end=lambda: restart(*usual),
         ),
     ]

@@ -104,6 +104,7 @@ def test_every_part_reaches_the_plant_with_a_score(
     command = ("run", "--config", config, "--mqtt", plant.address, "--allow-untrained")
     box.run(*command).expect(0, "references default/1" if enrolled else "references none")
     plant.wait_until(lambda plant: len(plant.messages("result")) == COUNT, 20)
+    plant.wait_until(lambda plant: "untrained_bundle" in plant.last("state")["flags"], 10)
     results = plant.messages("result")
     assert {one["verdict"] for one in results} <= {"normal", "anomalous"}
     assert all(0 < one["score"] < 1 for one in results)

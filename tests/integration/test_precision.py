@@ -140,6 +140,7 @@ def test_a_box_whose_self_test_fails_says_fault_to_the_plant_and_never_normal(
     plant.wait_until(lambda plant: len(plant.messages("fault.open")) == 1, 20)
     (opened,) = plant.messages("fault.open")
     assert opened["reason"] == "self_test_failed"
+    assert "safe_mode" in plant.last("state")["flags"]
     assert "must not judge" in opened["detail"]
     assert {message["verdict"] for message in plant.messages()} == {"fault"}
     assert "threshold" not in opened or opened["threshold"] is None

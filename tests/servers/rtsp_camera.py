@@ -35,10 +35,11 @@ def configure(media: GstRtspServer.RTSPMedia, options: argparse.Namespace) -> No
     period = Gst.SECOND // options.fps
 
     def push() -> bool:
+        taken = source.get_current_running_time()  # before it is seen: what waits here gets old
         number = int(time.monotonic() * options.fps) % (1 << BITS)
         seen = options.sees.read_bytes() if options.sees else numbered(number, options.block)
         picture = Gst.Buffer.new_wrapped(seen)
-        picture.duration = period
+        picture.pts, picture.duration = taken, period
         return bool(source.emit("push-buffer", picture) == Gst.FlowReturn.OK)
 
     GLib.timeout_add(1000 // options.fps, push)
@@ -62,7 +63,7 @@ def main() -> None:
         width, height = map(int, options.size.split("x"))
     caps = f"width={width},height={height},framerate={options.fps}/1"
     factory.set_launch(
-        "( appsrc name=camera is-live=true do-timestamp=true format=time "
+        "( appsrc name=camera is-live=true format=time "
         f"caps=video/x-raw,format=RGB,{caps} ! videoconvert ! video/x-raw,format=I420 "
         f"! {ENCODERS[options.codec]} )"
     )

@@ -19,11 +19,13 @@ import numpy as np
 from edge_sdk.config import EngineConfig
 from edge_sdk.engines.selector import open_engine
 from edge_sdk.protocols import InferenceEngine
-from export_tools.adaptclip.graphs import export_tower
+from edge_sdk.scoring.adaptclip_heads import CLASS_TOKEN
+from export_tools.adaptclip.graphs import token_name
 from export_tools.clip.config import ClipConfig, PictureTowerSettings, grid_side
 from export_tools.clip.presets import PRESETS
+from export_tools.clip.vision import PatchEncoder
 from export_tools.clip.weights import random_clip
-from export_tools.graph import PICTURE_INPUT
+from export_tools.graph import PICTURE_INPUT, export_encoder
 
 ENGINES = ("onnxruntime", "openvino")
 HEADER = (
@@ -87,7 +89,13 @@ def multiply_adds(config: ClipConfig, settings: PictureTowerSettings) -> int:
 
 def _graph(tower: str, settings: PictureTowerSettings) -> bytes:
     clip = random_clip(tower, settings, seed=1)
-    return export_tower(clip.vision, mean=clip.config.mean, std=clip.config.std)
+    return export_encoder(
+        PatchEncoder(clip.vision),
+        input_size=(settings.image_size_px,) * 2,
+        mean=clip.config.mean,
+        std=clip.config.std,
+        output_names=[*map(token_name, settings.layers), CLASS_TOKEN],
+    )
 
 
 def _open(name: str, graph: bytes) -> InferenceEngine:

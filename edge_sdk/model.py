@@ -128,7 +128,7 @@ def load_model(
             precision=graph.precision,
             needs_references=heads["head_zero_shot"] is None,
             takes_references=heads["head_few_shot"] is not None,
-            matches_brightness=False,
+            matches_brightness=heads["head_zero_shot"] is None,
         )
     return Model(
         bundle=bundle,

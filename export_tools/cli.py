@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from export_tools.package import Exported, GraphMaker
 
 RECIPE_OPTIONS = ("layers", "size", "kernel", "neighbourhood", "blur_sigma", "reach", "stillness")
+_NEAREST_OPTIONS = ("blur_sigma", "reach", "stillness")
+"""Of the recipe, those that belong to the nearest neighbours alone."""
 _IMPORT_OPTIONS = ("name", "licence", "commercial_use", "training_data")
 _VARIANT_OPTIONS = ("precision", "format", "calibration")
 _SHARED_OPTIONS = ("size", "kernel")
@@ -28,6 +30,7 @@ _EXAMPLES = """examples:
   edge-export --backbone efficientnet-lite0 --out bundle
   edge-export --backbone efficientnet-lite1 --size 320 --layers 2,3,5 --out bundle
   edge-export --backbone efficientnet-lite0 --pictures parts --out bundle
+  edge-export --backbone efficientnet-lite1 --adapters pq.safetensors --out bundle
   edge-export --from-anomalib weights/onnx/model.onnx --pictures parts --out bundle
   edge-export --clip ViT-L-14-336 --adapters epoch_15.pth --out bundle
 """
@@ -191,6 +194,14 @@ def _run(options: argparse.Namespace, graph_maker: GraphMaker | None) -> None:
     listener = Terminal(table=sys.stderr if options.json else sys.stdout)
     if options.from_anomalib is not None:
         exported = _import(options, listener)
+    elif options.backbone is not None and options.adapters is not None:
+        clip_alone = [name for name in command.OPTIONS if not name.startswith("adapters")]
+        _refuse_others(options, [*clip_alone, *_NEAREST_OPTIONS], "--backbone without --adapters")
+        _refuse_others(options, ["name"], "--from-anomalib")
+        _check_pairs(options)
+        if options.format and "torch" in options.format:
+            options.refuse("--format torch: expected only beside --clip")
+        exported = command.export_joined(options, recipe_of(options), listener)
     elif options.clip is not None:
         others = [name for name in RECIPE_OPTIONS if name not in ("size", "layers")]
         _refuse_others(options, [*others, "name"], "--backbone and --from-anomalib")

@@ -222,8 +222,6 @@ class AdaptClipScorer:
         return replace(result, image_score=score)
 
     def _judge(self, features: PatchFeatures) -> Mapping[str, NDArray[Any]]:
-        if features.class_token is None:
-            raise InputError("scorer adaptclip: expected a class token, got none")
         tokens = {}
         for key, name in zip(self._settings.tokens, self._settings.names(), strict=True):
             if key not in features.tokens:
@@ -244,6 +242,8 @@ class AdaptClipScorer:
         if head is None:
             raise EngineError("scorer adaptclip: the bundle has no such head")
         if CLASS_TOKEN in head.inputs:
+            if features.class_token is None:
+                raise InputError("scorer adaptclip: expected a class token, got none")
             inputs[CLASS_TOKEN] = features.class_token[None]
         values = dict(head.infer(inputs))
         if rows is not None:

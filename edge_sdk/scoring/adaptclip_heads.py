@@ -23,7 +23,7 @@ class AdaptClipSettings:
     tokens: tuple[TokenKey, ...]
     """Streams and layers, as the heads take them; the last one is what texts are compared with."""
     text_branches: int
-    """Scores that the zero-shot head averages."""
+    """Scores that the zero-shot head averages; 0 where there is none."""
 
     @classmethod
     def from_spec(cls, spec: ScorerSpec) -> AdaptClipSettings:
@@ -45,9 +45,9 @@ class AdaptClipSettings:
             ) from error
         if parameters:
             raise BundleError(f"scorer {spec.name}: unknown parameters {sorted(parameters)}")
-        if not settings.tokens or settings.text_branches < 1:
+        if not settings.tokens or settings.text_branches < 0:
             raise BundleError(
-                f"scorer {spec.name}: expected tokens and a text branch, got {spec.parameters}"
+                f"scorer {spec.name}: expected tokens and text branches, got {spec.parameters}"
             )
         return settings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -61,7 +61,9 @@ def assemble(
         ).eval()
     elif adapters is not None:
         made, source = load_adapters(adapters, spec, clip.text, sha256=adapters_sha256)
-        notes = _notes_for(clip, adapters)
+        notes = read_notes(adapters)
+        layers = clip.vision.settings.layers
+        check_notes(notes, adapters, weights_sha256=clip.sha256, layers=layers)
     return AdaptClipParts(
         name=clip.name,
         config=clip.config,
@@ -88,21 +90,21 @@ def _joined(*digests: str) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def _notes_for(clip: LoadedClip, path: Path) -> dict[str, str]:
-    """What our own file says of itself; empty for files of others.
+def check_notes(
+    notes: Mapping[str, str], path: Path, *, weights_sha256: str, layers: Sequence[int]
+) -> None:
+    """Hold what a file says of itself against a backbone; files of others say nothing.
 
     Raises:
-        InputError: the adapters were trained on other towers, or on other blocks of these.
+        InputError: the adapters were trained on another backbone, or on other blocks of it.
     """
-    notes = read_notes(path)
-    layers = ",".join(map(str, clip.vision.settings.layers))
-    for name, own in (("weights_sha256", clip.sha256), ("layers", layers)):
+    expected = {"weights_sha256": weights_sha256, "layers": ",".join(map(str, layers))}
+    for name, own in expected.items():
         if notes.get(name, own) != own:
             raise InputError(
-                f"{path}: {name}: expected adapters of this tower, {own}, "
+                f"{path}: {name}: expected adapters of this backbone, {own}, "
                 f"got some that were trained with {notes[name]}"
             )
-    return notes
 
 
 def _licence(clip: LoadedClip, adapters: Source | None, notes: Mapping[str, str]) -> str:

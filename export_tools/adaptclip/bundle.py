@@ -14,20 +14,21 @@ from edge_sdk.bundle.manifest import GoldenSpec, GraphSpec, Tolerance
 from edge_sdk.bundle.paths import REPORT_NAME
 from edge_sdk.config import EngineConfig
 from edge_sdk.engines.selector import open_engine
+from edge_sdk.errors import InputError
 from edge_sdk.pipeline import as_frame
 from edge_sdk.preprocess import Preprocessor
 from edge_sdk.scoring.adaptclip import AdaptClipFactory
 from edge_sdk.scoring.adaptclip_heads import AdaptClipSettings
 from edge_sdk.selftest import ZERO_SHOT_MAP, ZERO_SHOT_SCORE
-from export_tools.adaptclip.compare import compare_adaptclip
-from export_tools.adaptclip.graphs import export_few_shot, export_tower, export_zero_shot
-from export_tools.adaptclip.parts import (
+from export_tools.adaptclip.bundle_parts import (
     ENCODER_PATH,
     FEW_SHOT_PATH,
-    NORMALISED_PATH,
     ZERO_SHOT_PATH,
-    AdaptClipParts,
+    BundleParts,
 )
+from export_tools.adaptclip.compare import compare_adaptclip
+from export_tools.adaptclip.graphs import export_few_shot, export_zero_shot
+from export_tools.adaptclip.parts import NORMALISED_PATH, AdaptClipParts
 from export_tools.adaptclip.reference import MAX_BANK_BYTES, exact_encoder, torch_factory
 from export_tools.adaptclip.torch_files import torch_parts, torch_path
 from export_tools.bundle_variants import TORCH_PATH, Subject, add_variants, build_variants
@@ -39,6 +40,7 @@ from export_tools.faithful import (
     manifest_rows,
 )
 from export_tools.golden import MAP_STEP, Golden, as_npy, in_steps, png_files
+from export_tools.graph import export_encoder
 from export_tools.package import NOTICE_PATH, Exported, StepClock, check_destination, prove
 from export_tools.parity import (
     check_gate,
@@ -58,7 +60,7 @@ _GOLDEN = "golden"
 
 
 def export_adaptclip(
-    parts: AdaptClipParts,
+    parts: BundleParts,
     destination: Path,
     *,
     pictures: ParityPictures,
@@ -97,6 +99,8 @@ def export_adaptclip(
         graphs = _graphs(parts, with_normalised=with_normalised)
         specs = graph_specs(parts, with_normalised=with_normalised)
         if TORCH in asked.formats:
+            if not isinstance(parts, AdaptClipParts):
+                raise InputError(f"format torch: expected a CLIP tower, got {parts.name}")
             torch_specs, torch_files = torch_parts(parts, with_normalised=with_normalised)
             specs, graphs = (*specs, *torch_specs), graphs | torch_files
     with clock.step("golden", "working out golden answers"):
@@ -146,28 +150,44 @@ def export_adaptclip(
     )
 
 
-def graph_specs(parts: AdaptClipParts, *, with_normalised: bool) -> tuple[GraphSpec, ...]:
+def graph_specs(parts: BundleParts, *, with_normalised: bool) -> tuple[GraphSpec, ...]:
     """The graphs in the words of the manifest."""
     specs = (parts.encoder_spec(), *parts.head_specs())
-    return (*specs, parts.normalised_spec()) if with_normalised else specs
+    if with_normalised and isinstance(parts, AdaptClipParts):
+        return (*specs, parts.normalised_spec())
+    return specs
 
 
-def _graphs(parts: AdaptClipParts, *, with_normalised: bool) -> dict[str, bytes]:
-    dim, mean, std = parts.config.embed_dim, parts.config.mean, parts.config.std
-    normalised = (
-        {NORMALISED_PATH: export_tower(parts.vision, mean=mean, std=std, float_input=True)}
-        if with_normalised
-        else {}
-    )
-    return normalised | {
-        ENCODER_PATH: export_tower(parts.vision, mean=mean, std=std),
-        ZERO_SHOT_PATH: export_zero_shot(parts.model, layer=parts.layers[-1], dim=dim),
-        FEW_SHOT_PATH: export_few_shot(parts.model, layers=parts.layers, dim=dim),
+def _graphs(parts: BundleParts, *, with_normalised: bool) -> dict[str, bytes]:
+    graphs = {
+        ENCODER_PATH: _encoder(parts, float_input=False),
+        FEW_SHOT_PATH: export_few_shot(
+            parts.model, layers=parts.layers, dim=parts.dim, stream=parts.stream
+        ),
     }
+    if parts.has_texts:
+        graphs[ZERO_SHOT_PATH] = export_zero_shot(
+            parts.model, layer=parts.layers[-1], dim=parts.dim
+        )
+    if with_normalised:
+        graphs[NORMALISED_PATH] = _encoder(parts, float_input=True)
+    return graphs
+
+
+def _encoder(parts: BundleParts, *, float_input: bool) -> bytes:
+    spec = parts.input_spec()
+    return export_encoder(
+        parts.encoder(),
+        input_size=parts.size,
+        mean=spec.mean,
+        std=spec.std,
+        output_names=parts.output_names,
+        float_input=float_input,
+    )
 
 
 def subject_of(
-    parts: AdaptClipParts, graphs: Mapping[str, bytes] | None = None, golden: Golden | None = None
+    parts: BundleParts, graphs: Mapping[str, bytes] | None = None, golden: Golden | None = None
 ) -> Subject:
     """The encoder, judged through the heads that a device has in that engine.
 
@@ -189,9 +209,10 @@ def subject_of(
                 threads=EngineConfig().threads,
             )
             for role, path in (("head_zero_shot", ZERO_SHOT_PATH), ("head_few_shot", FEW_SHOT_PATH))
+            if path in graphs
         }
         return AdaptClipFactory(
-            zero_shot=heads["head_zero_shot"],
+            zero_shot=heads.get("head_zero_shot"),
             few_shot=heads["head_few_shot"],
             settings=AdaptClipSettings.from_spec(parts.scorer_spec()),
             max_bank_bytes=MAX_BANK_BYTES,
@@ -205,12 +226,12 @@ def subject_of(
         factory=factory,
         golden=golden or _golden(parts, golden_pictures(parts.size)),
         torch_part=graphs.get(TORCH_PATH),
-        has_zero_shot=True,
+        has_zero_shot=parts.has_texts,
         has_random_weights=parts.random_weights,
     )
 
 
-def _golden(parts: AdaptClipParts, pictures: GoldenPictures) -> Golden:
+def _golden(parts: BundleParts, pictures: GoldenPictures) -> Golden:
     """Maps and scores of the torch model in float64, few-shot and zero-shot, in whole steps."""
     frames, references = (
         png_files(kind, items)
@@ -221,29 +242,30 @@ def _golden(parts: AdaptClipParts, pictures: GoldenPictures) -> Golden:
         references=tuple(references),
         expected=f"{_GOLDEN}/expected",
         has_tokens=False,
-        has_zero_shot=True,
+        has_zero_shot=parts.has_texts,
         tolerance={PRECISION: TOLERANCE},
     )
     preprocess = Preprocessor(parts.input_spec())
     encoder, factory = exact_encoder(parts), torch_factory(parts, exact=True)
     good = [encoder.encode(preprocess(as_frame(one))) for one in pictures.references]
-    few_shot, zero_shot = factory.fit(good), factory.fit([])
+    judges = [(factory.fit(good), "map", "score")]
+    if parts.has_texts:
+        judges.append((factory.fit([]), ZERO_SHOT_MAP, ZERO_SHOT_SCORE))
     files = frames | references
     for index, picture in enumerate(pictures.frames):
         features = encoder.encode(preprocess(as_frame(picture)))
-        few, zero = few_shot.score(features), zero_shot.score(features)
-        for name, value in (
-            ("map", few.anomaly_map),
-            ("score", np.asarray(few.image_score)),
-            (ZERO_SHOT_MAP, zero.anomaly_map),
-            (ZERO_SHOT_SCORE, np.asarray(zero.image_score)),
-        ):
-            files[spec.array_path(index, name)] = as_npy(in_steps(value, MAP_STEP))
+        for judge, map_name, score_name in judges:
+            result = judge.score(features)
+            for name, value in (
+                (map_name, result.anomaly_map),
+                (score_name, np.asarray(result.image_score)),
+            ):
+                files[spec.array_path(index, name)] = as_npy(in_steps(value, MAP_STEP))
     return Golden(spec=spec, files=files)
 
 
 def _draft(
-    parts: AdaptClipParts,
+    parts: BundleParts,
     graphs: tuple[GraphSpec, ...],
     golden: GoldenSpec,
     findings: Findings | None,
@@ -258,13 +280,15 @@ def _draft(
         input=parts.input_spec(),
         graphs=graphs,
         scorers=(parts.scorer_spec(),),
-        threshold=ThresholdSpec(value=EVEN_ODDS, method="even_odds", n=0),
+        threshold=ThresholdSpec(value=EVEN_ODDS, method="even_odds", n=0)
+        if parts.has_texts
+        else ThresholdSpec(value=None, method="site", n=0),
         parity=() if findings is None else manifest_rows(findings, random=parts.random_weights),
         golden=golden,
     )
 
 
-def _notice(parts: AdaptClipParts, golden_source: str) -> str:
+def _notice(parts: BundleParts, golden_source: str) -> str:
     return (
         f"graphs/: made from {parts.weights_source}, sha256 {parts.weights_sha256},\n"
         f"licence: {parts.licence}; trained on: {parts.training_data}.\n"

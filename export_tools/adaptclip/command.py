@@ -15,9 +15,12 @@ from export_tools.clip.config import PictureTowerSettings
 from export_tools.clip.presets import PRESETS
 
 if TYPE_CHECKING:
+    from export_tools.adaptclip.assemble import Provenance
+    from export_tools.adaptclip.bundle_parts import BundleParts
     from export_tools.clip.weights import LoadedClip
     from export_tools.faithful import Listener
     from export_tools.package import Exported
+    from export_tools.recipe import Recipe
 
 OPTIONS = (
     "adapters",
@@ -42,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--adapters", type=Path, metavar="FILE", help=".pth as released, or .safetensors of ours"
     )
+    # Of a backbone without texts: a prompt-query adapter of edge-train.
     group.add_argument("--adapters-sha256", metavar="HEX", help="expected of that file")
     add_tower_arguments(group)
     group.add_argument(
@@ -67,23 +71,51 @@ def export_clip(options: argparse.Namespace, listener: Listener) -> Exported:
     Raises:
         EdgeError: as ``export_adaptclip``, ``load_clip`` and ``assemble``.
     """
-    from export_tools.adaptclip.assemble import Provenance, assemble
+    from export_tools.adaptclip.assemble import assemble
+
+    listener.stage(f"loading {options.clip}")
+    parts = assemble(
+        load_tower(options),
+        options.adapters,
+        adapters_sha256=options.adapters_sha256,
+        provenance=_provenance(options),
+    )
+    return _export(options, parts, listener)
+
+
+def export_joined(options: argparse.Namespace, recipe: Recipe, listener: Listener) -> Exported:
+    """Make the bundle of a backbone without texts and its prompt-query adapter.
+
+    Raises:
+        EdgeError: as ``export_adaptclip`` and ``assemble_joined``.
+    """
+    from export_tools.adaptclip.joined_parts import assemble_joined
+
+    listener.stage(f"loading {recipe.weights.requirement}")
+    parts = assemble_joined(
+        recipe,
+        options.adapters,
+        adapters_sha256=options.adapters_sha256,
+        provenance=_provenance(options),
+    )
+    return _export(options, parts, listener)
+
+
+def _provenance(options: argparse.Namespace) -> Provenance:
+    from export_tools.adaptclip.assemble import Provenance
+
+    return Provenance(
+        licence=options.licence,
+        commercial_use=options.commercial_use,
+        training_data=options.training_data,
+    )
+
+
+def _export(options: argparse.Namespace, parts: BundleParts, listener: Listener) -> Exported:
     from export_tools.adaptclip.bundle import export_adaptclip
     from export_tools.pictures import ParityPictures, clip_pictures, folder_pictures
     from export_tools.variants import Wanted
 
-    listener.stage(f"loading {options.clip}")
-    clip = load_tower(options)
-    parts = assemble(
-        clip,
-        options.adapters,
-        adapters_sha256=options.adapters_sha256,
-        provenance=Provenance(
-            licence=options.licence,
-            commercial_use=options.commercial_use,
-            training_data=options.training_data,
-        ),
-    )
     pictures = clip_pictures() if options.pictures is None else folder_pictures(options.pictures)
     step = max(1, len(pictures.judged) // PARITY_PICTURES)
     fewer = ParityPictures(

@@ -14,7 +14,7 @@ from edge_sdk.preprocess import Preprocessor
 from edge_sdk.protocols import Encoder, ScorerFactory
 from edge_sdk.records import Preprocessed
 from edge_sdk.scoring.adaptclip_heads import CLASS_TOKEN
-from export_tools.adaptclip.parts import ENCODER_PATH, AdaptClipParts
+from export_tools.adaptclip.bundle_parts import ENCODER_PATH, BundleParts
 from export_tools.adaptclip.reference import torch_encoder, torch_factory
 from export_tools.bundle_variants import TORCH_PATH
 from export_tools.faithful import PRECISION, Findings, Listener, Row, open_engines
@@ -25,7 +25,7 @@ from export_tools.variants import TORCH
 
 
 def compare_adaptclip(
-    parts: AdaptClipParts,
+    parts: BundleParts,
     bundle: Path,
     graphs: Mapping[str, bytes],
     *,
@@ -73,7 +73,10 @@ def compare_adaptclip(
         engine.close()
     models = {name: load_model(open_bundle(bundle), EngineConfig(name=name)) for name in engines}
     threshold = 0.0
-    for kind, good in (("zero-shot maps", []), ("few-shot maps", references)):
+    kinds = [("few-shot maps", references)]
+    if parts.has_texts:
+        kinds.insert(0, ("zero-shot maps", []))
+    for kind, good in kinds:
         expected = _score(torch_factory(parts), encoder, good, judged)
         threshold = widest_gap([score for _, score in expected])
         rows += compare_maps(

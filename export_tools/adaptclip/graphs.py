@@ -26,16 +26,15 @@ from export_tools.adaptclip.model import AdaptClip
 from export_tools.adaptclip.prompt_query import match
 from export_tools.adaptclip.prompts import unit
 from export_tools.canonical import BATCH, ROWS, canonical_graph
-from export_tools.clip.vision import PatchEncoder, VisionTower
-from export_tools.graph import OPSET, export_encoder, trace
+from export_tools.graph import OPSET, trace
 
 STREAM = "vv"
 """The value-value stream, which patch tokens are read from."""
 
 
-def token_name(layer: int) -> str:
+def token_name(layer: int, stream: str = STREAM) -> str:
     """The encoder's output of a layer, and the heads' input."""
-    return f"{STREAM}_{layer}"
+    return f"{stream}_{layer}"
 
 
 def memory_name(layer: int) -> str:
@@ -57,7 +56,10 @@ class ZeroShotHead(nn.Module):
 
 
 class FewShotHead(nn.Module):
-    """Patches of each layer, class feature, memory of each layer -> map, score, row, distance."""
+    """Patches of each layer, class feature, memory of each layer -> map, score, row, distance.
+
+    Without texts there is no class feature.
+    """
 
     def __init__(self, model: AdaptClip, layers: int) -> None:
         super().__init__()
@@ -66,8 +68,11 @@ class FewShotHead(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """See the module."""
-        patches, class_feature = tensors[: self.layers], tensors[self.layers]
-        found = self.model.few_shot(class_feature, patches, tensors[self.layers + 1 :])
+        patches, rest = tensors[: self.layers], tensors[self.layers :]
+        class_feature = None
+        if self.model.static_text is not None:
+            class_feature, rest = rest[0], rest[1:]
+        found = self.model.few_shot(class_feature, patches, rest)
         last = found.prompt_query.matches[-1]
         return found.map, found.mean_score, last.row, last.distance
 
@@ -100,36 +105,6 @@ class NearestHead(nn.Module):
         return smoothed, matches[-1].row, matches[-1].distance
 
 
-def export_tower(
-    tower: VisionTower,
-    *,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    float_input: bool = False,
-) -> bytes:
-    """The encoder as ONNX: a picture to patches of each layer and the class feature.
-
-    Args:
-        tower: left as it is.
-        mean: channel means, of 0..1.
-        std: channel deviations, of 0..1.
-        float_input: take normalised floats, to compare apart from preprocessing.
-
-    Raises:
-        InputError: torch cannot export it, or weights are not finite.
-    """
-    names = [token_name(layer) for layer in tower.settings.layers]
-    side = tower.settings.image_size_px
-    return export_encoder(
-        PatchEncoder(tower),
-        input_size=(side, side),
-        mean=mean,
-        std=std,
-        output_names=[*names, CLASS_TOKEN],
-        float_input=float_input,
-    )
-
-
 def export_zero_shot(model: AdaptClip, *, layer: int, dim: int) -> bytes:
     """The zero-shot head as ONNX.
 
@@ -152,13 +127,19 @@ def export_zero_shot(model: AdaptClip, *, layer: int, dim: int) -> bytes:
     )
 
 
-def export_few_shot(model: AdaptClip, *, layers: tuple[int, ...], dim: int) -> bytes:
-    """The few-shot head as ONNX; without a prompt-query adapter it has no score and no class token.
+def export_few_shot(
+    model: AdaptClip, *, layers: tuple[int, ...], dim: int, stream: str = STREAM
+) -> bytes:
+    """The few-shot head as ONNX.
+
+    Without a prompt-query adapter it has no score and no class token, without texts no class
+    token.
 
     Args:
         model: left as it is.
         layers: whose patches it reads.
         dim: E.
+        stream: that the patches come from.
 
     Raises:
         InputError: torch cannot export it, or weights are not finite.
@@ -167,7 +148,7 @@ def export_few_shot(model: AdaptClip, *, layers: tuple[int, ...], dim: int) -> b
     count = len(layers)
     tokens = [torch.randn(2, patches, dim) for _ in layers]
     memories = [torch.randn(3, dim) for _ in layers]
-    names = [*map(token_name, layers)], [*map(memory_name, layers)]
+    names = [token_name(layer, stream) for layer in layers], [*map(memory_name, layers)]
     if model.prompt_query is None:
         return _export(
             NearestHead(_frozen(model), count),
@@ -177,12 +158,13 @@ def export_few_shot(model: AdaptClip, *, layers: tuple[int, ...], dim: int) -> b
             axes=[BATCH] * count + [ROWS] * count,
             name="head_few_shot",
         )
+    texts = [] if model.static_text is None else [CLASS_TOKEN]
     return _export(
         FewShotHead(_frozen(model), count),
-        [*tokens, torch.zeros(2, dim), *memories],
-        input_names=[*names[0], CLASS_TOKEN, *names[1]],
+        [*tokens, *(torch.zeros(2, dim) for _ in texts), *memories],
+        input_names=[*names[0], *texts, *names[1]],
         output_names=[MAP, SCORE, ROW, DISTANCE],
-        axes=[BATCH] * (count + 1) + [ROWS] * count,
+        axes=[BATCH] * (count + len(texts)) + [ROWS] * count,
         name="head_few_shot",
     )
 

@@ -13,10 +13,9 @@ from torch import nn
 
 from edge_sdk.encoder import GraphEncoder
 from edge_sdk.scoring.adaptclip import AdaptClipFactory
-from edge_sdk.scoring.adaptclip_heads import CLASS_TOKEN, AdaptClipSettings
-from export_tools.adaptclip.graphs import FewShotHead, NearestHead, ZeroShotHead, token_name
-from export_tools.adaptclip.parts import AdaptClipParts
-from export_tools.clip.vision import PatchEncoder
+from edge_sdk.scoring.adaptclip_heads import AdaptClipSettings
+from export_tools.adaptclip.bundle_parts import BundleParts
+from export_tools.adaptclip.graphs import FewShotHead, NearestHead, ZeroShotHead
 from export_tools.parity import TorchReference
 from export_tools.torch_engine import ExactReference, Remembered, TorchEngine
 
@@ -56,35 +55,35 @@ class TorchHead:
         """Nothing is held."""
 
 
-def torch_encoder(parts: AdaptClipParts) -> tuple[Remembered, GraphEncoder]:
-    """The tower; each picture goes through it once, however often it is asked for."""
-    names = (*(token_name(layer) for layer in parts.layers), CLASS_TOKEN)
+def torch_encoder(parts: BundleParts) -> tuple[Remembered, GraphEncoder]:
+    """The backbone; each picture goes through it once, however often it is asked for."""
+    spec = parts.input_spec()
     remembered = Remembered(
         TorchReference(
-            PatchEncoder(parts.vision),
-            mean=parts.config.mean,
-            std=parts.config.std,
-            output_names=names,
+            parts.encoder(),
+            mean=spec.mean,
+            std=spec.std,
+            output_names=parts.output_names,
         )
     )
-    engine = TorchEngine(remembered, input_size=parts.size, output_names=names)
+    engine = TorchEngine(remembered, input_size=parts.size, output_names=parts.output_names)
     return remembered, GraphEncoder(engine, parts.encoder_spec(), parts.extractor_id())
 
 
-def exact_encoder(parts: AdaptClipParts) -> GraphEncoder:
-    """The tower in float64: on every machine, with any number of threads, the same."""
-    names = (*(token_name(layer) for layer in parts.layers), CLASS_TOKEN)
+def exact_encoder(parts: BundleParts) -> GraphEncoder:
+    """The backbone in float64: on every machine, with any number of threads, the same."""
+    spec = parts.input_spec()
     reference = ExactReference(
-        PatchEncoder(parts.vision),
-        mean=parts.config.mean,
-        std=parts.config.std,
-        output_names=names,
+        parts.encoder(),
+        mean=spec.mean,
+        std=spec.std,
+        output_names=parts.output_names,
     )
-    engine = TorchEngine(reference, input_size=parts.size, output_names=names)
+    engine = TorchEngine(reference, input_size=parts.size, output_names=parts.output_names)
     return GraphEncoder(engine, parts.encoder_spec(), parts.extractor_id())
 
 
-def torch_factory(parts: AdaptClipParts, *, exact: bool = False) -> AdaptClipFactory:
+def torch_factory(parts: BundleParts, *, exact: bool = False) -> AdaptClipFactory:
     """The device's scorer over heads in torch.
 
     Args:
@@ -92,21 +91,21 @@ def torch_factory(parts: AdaptClipParts, *, exact: bool = False) -> AdaptClipFac
         exact: in float64.
     """
     model = copy.deepcopy(parts.model).double() if exact else parts.model
-    zero_shot, few_shot = parts.head_specs()
-    references_head = NearestHead if parts.model.prompt_query is None else FewShotHead
+    references_head = NearestHead if model.prompt_query is None else FewShotHead
+    modules: dict[str, nn.Module] = {
+        "head_zero_shot": ZeroShotHead(model),
+        "head_few_shot": references_head(model, len(parts.layers)),
+    }
     heads = {
         spec.role: TorchHead(
-            head,
+            modules[spec.role],
             input_names=[tensor.name for tensor in spec.inputs],
             output_names=[output.name for output in spec.outputs],
         )
-        for spec, head in (
-            (zero_shot, ZeroShotHead(model)),
-            (few_shot, references_head(model, len(parts.layers))),
-        )
+        for spec in parts.head_specs()
     }
     return AdaptClipFactory(
-        zero_shot=heads["head_zero_shot"],
+        zero_shot=heads.get("head_zero_shot"),
         few_shot=heads["head_few_shot"],
         settings=AdaptClipSettings.from_spec(parts.scorer_spec()),
         max_bank_bytes=MAX_BANK_BYTES,

@@ -22,7 +22,7 @@ from export_tools.training.examples import BaseData, collect
 from export_tools.training.feature_cache import FeatureCache
 from export_tools.training.frozen import FrozenBackbone, clip_backbone, cnn_backbone
 from export_tools.training.store import FeatureStore
-from export_tools.training.train import Trained, TrainingSettings, train
+from export_tools.training.train import Trained, TrainingSettings, train, what_is_kept
 
 _COLUMNS = {
     "visual": "visual",
@@ -98,7 +98,12 @@ def run_job(options: argparse.Namespace, cache: Path, *, table: TextIO) -> dict[
     )
     kept = FeatureCache(cache, int(options.cache_gib * 2**30))
     store = FeatureStore(backbone, kept)
-    store.prepare(data.examples, terminal.watch)
+    try:
+        store.prepare(data.examples, terminal.watch)
+    except EdgeError as error:
+        if not options.resume:
+            raise
+        raise type(error)(f"{error}; {what_is_kept(checkpoint_of(options.out))}") from error
     if kept.left_out:
         terminal.stage(
             f"{kept.left_out} pictures' features do not fit in {options.cache_gib:g} GiB and are "

@@ -134,7 +134,7 @@ def train(
                 progress=Progress(epochs=epoch, history=history),
             )
         except EdgeError as error:
-            raise type(error)(f"epoch {epoch}: {error}; {_what_is_kept(checkpoint)}") from error
+            raise type(error)(f"epoch {epoch}: {error}; {what_is_kept(checkpoint)}") from error
         observer.epoch({**history[-1], "seconds": round(time.perf_counter() - start, 1)})
     return Trained(
         adapters=adapters.eval(),
@@ -214,7 +214,8 @@ def _configuration(
     }
 
 
-def _what_is_kept(checkpoint: Path) -> str:
+def what_is_kept(checkpoint: Path) -> str:
+    """For messages of a training that ends with an error."""
     if not checkpoint.is_file():
         return "no epoch was finished, so nothing is kept"
     return f"the last good checkpoint is kept, --resume goes on from it: {checkpoint}"

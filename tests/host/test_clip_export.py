@@ -136,7 +136,8 @@ def test_options_of_other_ways_are_wrong_usage(
 ) -> None:
     for words, said in (
         (["--clip", "ViT-B-32", "--kernel", "area"], "--kernel"),
-        (["--backbone", "efficientnet-lite0", "--adapters", "a.pth"], "--adapters"),
+        (["--backbone", "efficientnet-lite0", "--revision", "1"], "--revision"),
+        (["--backbone", "efficientnet-lite0", "--adapters", "a", "--offline"], "--offline"),
     ):
         with pytest.raises(SystemExit) as ended:
             main([*words, "--out", str(tmp_path / "b")])

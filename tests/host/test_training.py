@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from scenes import fixture_part
 from training_data import empty_masks, write_category, write_good, write_pairs
 
 from edge_sdk.bundle import open_bundle
+from edge_sdk.cli import evaluate
 from edge_sdk.pipeline import as_frame
 from edge_sdk.preprocess import Preprocessor
 from edge_sdk.records import PatchFeatures, TokenGrid
@@ -57,8 +59,13 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+def train(words: Sequence[str]) -> int:
+    """On one thread: several that wait for one another are slow on a machine that has others."""
+    return main([*words, "--threads", "1"])
+
+
 def bytes_of(out: Path, *words: object) -> bytes:
-    assert main([*map(str, words), "--out", str(out)]) == 0
+    assert train([*map(str, words), "--out", str(out)]) == 0
     assert not checkpoint_of(out).exists(), "a finished training leaves nothing to go on with"
     return out.read_bytes()
 
@@ -76,7 +83,7 @@ def test_adapters_of_a_clip_tower_are_trained_exported_and_say_what_they_saw(
     out, released = tmp_path / "adapters.safetensors", tmp_path / "epoch_2.pth"
     words = ["--clip", str(tower), *SIZES, "--data", str(category), "--epochs", "2"]
     words += ["--licence", "mine", "--commercial-use", "no", "--released-layout", str(released)]
-    assert main([*words, "--out", str(out), "--json"]) == 0
+    assert train([*words, "--out", str(out), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert [row["epoch"] for row in answer["history"]] == [0, 1, 2]
     assert last_row(answer).keys() >= {"visual", "textual", "prompt_query", "zero_shot", "image"}
@@ -120,7 +127,7 @@ def test_without_any_defect_the_adapter_learns_to_see_them(
     good = write_good(tmp_path / "good", 16)
     words = ["--backbone", "efficientnet-lite0", "--size", "64", "--synthetic", str(good)]
     words += ["--epochs", "12", "--validation", "0.3"]
-    assert main([*words, "--out", str(tmp_path / "pq.safetensors"), "--json"]) == 0
+    assert train([*words, "--out", str(tmp_path / "pq.safetensors"), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert set(answer["counts"]) == {"pq"}, "there are no texts to train"
     first, last = answer["history"][1], last_row(answer)
@@ -129,13 +136,43 @@ def test_without_any_defect_the_adapter_learns_to_see_them(
     assert last["image"] > 0.75
 
 
-def test_aligned_pairs_train_a_prompt_query_adapter(tmp_path: Path) -> None:
-    pairs = write_pairs(tmp_path / "boards")
-    out = tmp_path / "pq.safetensors"
-    bytes_of(out, *CNN, "--pairs", pairs, "--epochs", 1)
-    notes = read_notes(out)
-    assert notes["training_data"] == "pairs:boards (5 good, 5 bad)"
-    assert notes["backbone"] == "efficientnet-lite0"
+@pytest.mark.slow
+def test_aligned_pairs_train_a_prompt_query_adapter_that_a_device_judges_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, out = write_pairs(tmp_path / "boards"), tmp_path / "pq.safetensors"
+    bytes_of(out, *CNN, "--pairs", pairs, "--epochs", 1, "--commercial-use", "yes")
+    assert read_notes(out)["backbone"] == "efficientnet-lite0"
+    capsys.readouterr()
+
+    bundle = tmp_path / "bundle"
+    assert edge_export([*CNN, "--adapters", str(out), "--out", str(bundle), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["trained_branches"] == ["prompt_query"]
+    assert answer["training_data"].endswith("adapters: pairs:boards (5 good, 5 bad)")
+    assert answer["commercial_use"] == "yes"
+    assert {row["compared"] for row in answer["parity"]} == {"tokens joined_5", "few-shot maps"}
+
+    figures = tmp_path / "figures.json"
+    words = ["--bundle", str(bundle), "--data", str(write_category(tmp_path / "part"))]
+    words += ["--shots", "2", "--seeds", "0", "--no-nuisance", "--json", str(figures)]
+    assert evaluate.main(words) == 0
+    (category,) = json.loads(figures.read_text())["categories"]
+    assert [entry["shots"] for entry in category["shots"]] == ["2"]
+
+
+def test_adapters_of_a_clip_tower_are_refused_beside_a_backbone_without_texts(
+    tower: Path, category: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "adapters.safetensors"
+    bytes_of(out, "--clip", tower, *SIZES, "--data", category, "--epochs", 1)
+    assert edge_export([*CNN, "--adapters", str(out), "--out", str(tmp_path / "b")]) == 11
+    assert "adapters.safetensors: expected" in capsys.readouterr().err
+    words = [*CNN, "--adapters", str(out), "--reach", "0.1", "--out", str(tmp_path / "b")]
+    with pytest.raises(SystemExit) as ended:
+        edge_export(words)
+    assert ended.value.code == 2
+    assert "--reach" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -155,10 +192,10 @@ def test_a_killed_training_is_gone_on_with_as_if_it_had_not_been(
     box = Box(tmp_path / "box")
     words = [*CNN, "--data", str(category), "--epochs", "6"]
     unbroken = tmp_path / "unbroken.safetensors"
-    assert main([*words, "--out", str(unbroken)]) == 0
+    assert train([*words, "--out", str(unbroken)]) == 0
     out = tmp_path / "killed.safetensors"
     program = "import sys; from export_tools.training.command import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, *words, "--out", str(out)]
+    command = [sys.executable, "-c", program, *words, "--threads", "1", "--out", str(out)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=box.environment
     ) as process:
@@ -176,7 +213,7 @@ def test_a_training_that_was_broken_off_is_not_begun_anew_by_mistake(
     category: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, out = broken_off(category, tmp_path)
-    assert main([*words, "--out", str(out)]) == 3
+    assert train([*words, "--out", str(out)]) == 3
     assert "--resume goes on with it" in capsys.readouterr().err
 
 
@@ -201,7 +238,7 @@ def test_another_configuration_is_not_gone_on_with(
     kept = checkpoint_of(out).read_bytes()
     if "MORE" in change:
         change = ["--data", str(write_category(tmp_path / "more"))]
-    assert main([*words, *change, "--resume", "--out", str(out)]) == 11
+    assert train([*words, *change, "--resume", "--out", str(out)]) == 11
     assert message in capsys.readouterr().err
     assert checkpoint_of(out).read_bytes() == kept
 
@@ -211,7 +248,7 @@ def broken_off(category: Path, tmp_path: Path) -> tuple[list[str], Path]:
     out = tmp_path / "broken.safetensors"
     words = [*CNN, "--data", str(category), "--batch", "64", "--validation", "0"]
     words += ["--learning-rate", "1e30"]
-    assert main([*words, "--out", str(out)]) == 11
+    assert train([*words, "--out", str(out)]) == 11
     return words, out
 
 
@@ -234,10 +271,10 @@ def test_there_must_be_something_to_go_on_with(
 ) -> None:
     out = tmp_path / "new.safetensors"
     words = [*CNN, "--data", str(category), "--out", str(out), "--resume"]
-    assert main(words) == 11
+    assert train(words) == 11
     assert "expected the checkpoint of a training to go on with" in capsys.readouterr().err
     checkpoint_of(out).write_bytes(b"no tensors")
-    assert main(words) == 11
+    assert train(words) == 11
     assert "expected a checkpoint of edge-train" in capsys.readouterr().err
 
 
@@ -266,6 +303,7 @@ def test_a_full_disk_in_the_feature_cache_says_so_and_keeps_the_checkpoint(
     assert f"{cache}: the feature cache cannot be used: " in ended.stderr
     assert "File too large" in ended.stderr
     assert "choose another place with --cache" in ended.stderr
+    assert f"--resume goes on from it: {checkpoint_of(out)}" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert list(cache.iterdir()) == [], "no torn file is left"
     assert checkpoint_of(out).read_bytes() == kept
@@ -335,7 +373,7 @@ def test_base_data_that_cannot_be_trained_on_is_exit_11(
     tmp_path: Path, make: Any, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "pq.safetensors"
-    assert main([*CNN, *make(tmp_path / "base"), "--out", str(out)]) == 11
+    assert train([*CNN, *make(tmp_path / "base"), "--out", str(out)]) == 11
     assert message in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.glob("*pq*")) == []
 
@@ -347,7 +385,7 @@ def test_bad_pictures_without_a_mask_beside_others_are_left_out_and_counted(
     for index in range(3):
         save(root / "test" / "stain" / f"{index}.png", fixture_part(index))
     words = [*CNN, "--data", str(root), "--epochs", "1", "--json"]
-    assert main([*words, "--out", str(tmp_path / "pq.safetensors")]) == 0
+    assert train([*words, "--out", str(tmp_path / "pq.safetensors")]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["left_out"] == 3
     assert "3 bad pictures without a mask are left out" in said.err
@@ -372,7 +410,7 @@ def test_wrong_usage_is_told_before_anything_is_read(
     words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
-        got = main(words)
+        got = train(words)
     except SystemExit as ended:
         got = int(ended.code or 0)
     assert got == code
@@ -384,7 +422,7 @@ def test_a_device_that_is_not_there_is_exit_7(
     category: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*CNN, "--data", str(category), "--device", "cuda"]
-    assert main([*words, "--out", str(tmp_path / "a.safetensors")]) == 7
+    assert train([*words, "--out", str(tmp_path / "a.safetensors")]) == 7
     assert "expected a CUDA device" in capsys.readouterr().err
 
 

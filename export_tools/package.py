@@ -129,7 +129,7 @@ def export_bundle(
     created = datetime.now(timezone.utc)
     clock = StepClock(listener)
     with clock.step("weights", f"loading {recipe.weights.requirement}"):
-        model = EfficientNetLite(VARIANTS[recipe.backbone], recipe.layers)
+        model = EfficientNetLite(VARIANTS[recipe.backbone], recipe.layers, recipe.last_blocks)
         load_imagenet_weights(model, load_weights(recipe.weights))
     with clock.step("pictures", "reading pictures"):
         compared = clip_pictures() if pictures is None else folder_pictures(pictures)

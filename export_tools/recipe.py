@@ -37,15 +37,18 @@ class Recipe:
 
     backbone: str
     weights: PublishedWeights
-    layers: tuple[int, ...] = (3, 5)
+    layers: tuple[int, ...] = (5, 6)
     """1-based stages whose outputs are the tokens, ascending; the first has the finest grid."""
+    last_blocks: int | None = 1
+    """Blocks kept of the last stage; None: all. The first of stage 6 already says what all five
+    say, at a tenth of their weights."""
     size: tuple[int, int] = (256, 256)
     """(height, width) of the model's picture in pixels; a frame is squashed to it."""
     kernel: Literal["area", "bilinear", "bicubic"] = "area"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Of ImageNet's channels, pixels from 0 to 1: what the weights were trained with."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    neighbourhood: int = 3
+    neighbourhood: int = 1
     """Side of the square of tokens averaged, odd; 1: none."""
     blur_sigma: float = 0.0
     """Gaussian over the map, in cells of the finest grid; 0: none."""
@@ -75,6 +78,8 @@ class Recipe:
             )
         if self.neighbourhood < 1 or self.neighbourhood % 2 == 0:
             raise InputError(f"neighbourhood: expected an odd number, got {self.neighbourhood}")
+        if self.last_blocks is not None and self.last_blocks < 1:
+            raise InputError(f"last_blocks: expected at least 1, got {self.last_blocks}")
         for name in ("blur_sigma", "reach", "stillness"):
             if not 0 <= getattr(self, name) <= 100:  # NaN is outside, too
                 raise InputError(f"{name}: expected 0 to 100, got {getattr(self, name)}")

@@ -114,9 +114,12 @@ class EfficientNetLite(nn.Module):
     Args:
         variant: which member of the family.
         layers: 1-based stages whose outputs become patch tokens, ascending.
+        last_blocks: how many blocks of the last of them are kept; None: all.
     """
 
-    def __init__(self, variant: LiteVariant, layers: Sequence[int]) -> None:
+    def __init__(
+        self, variant: LiteVariant, layers: Sequence[int], last_blocks: int | None = None
+    ) -> None:
         super().__init__()
         if (
             not layers
@@ -137,7 +140,10 @@ class EfficientNetLite(nn.Module):
             is_scaled = number not in (1, len(_STAGES))
             outputs = _scaled_channels(base, variant.width)
             blocks = []
-            for index in range(math.ceil(repeats * variant.depth) if is_scaled else repeats):
+            count = math.ceil(repeats * variant.depth) if is_scaled else repeats
+            if number == layers[-1] and last_blocks is not None:
+                count = min(count, last_blocks)
+            for index in range(count):
                 blocks.append(
                     _Block(channels, outputs, kernel, stride if index == 0 else 1, expansion)
                 )

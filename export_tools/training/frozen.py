@@ -116,7 +116,7 @@ def cnn_backbone(recipe: Recipe, device: torch.device) -> FrozenBackbone:
     Raises:
         InputError: its weights cannot be read.
     """
-    model = EfficientNetLite(VARIANTS[recipe.backbone], recipe.layers)
+    model = EfficientNetLite(VARIANTS[recipe.backbone], recipe.layers, recipe.last_blocks)
     load_imagenet_weights(model, load_weights(recipe.weights))
     spec = efficientnet_spec(model, recipe.size)
     joined = JoinedTokens(model, spec, recipe.neighbourhood).eval().to(device)

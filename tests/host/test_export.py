@@ -147,7 +147,7 @@ def test_the_manifest_says_what_the_recipe_says(
     exports: tuple[Finished, Finished], shipped: Recipe
 ) -> None:
     manifest = exports[0].bundle.manifest
-    model = EfficientNetLite(VARIANTS[shipped.backbone], shipped.layers)
+    model = EfficientNetLite(VARIANTS[shipped.backbone], shipped.layers, shipped.last_blocks)
     assert manifest.requires_runtime == "0.1.0"
     assert manifest.model.weights_sha256 == shipped.weights.sha256
     assert manifest.model.layers == shipped.layers
@@ -243,7 +243,7 @@ def test_the_scorer_keeps_to_float64_as_golden_answers_need_it(shipped: Recipe) 
     numbers = np.random.default_rng(0)
 
     def features() -> PatchFeatures:
-        model = EfficientNetLite(VARIANTS[shipped.backbone], shipped.layers)
+        model = EfficientNetLite(VARIANTS[shipped.backbone], shipped.layers, shipped.last_blocks)
         tokens = {
             (str(output.stream), int(output.layer or 0)): TokenGrid(
                 rows=numbers.normal(size=output.shape[1:]),  # type: ignore[arg-type]  # fixed axes

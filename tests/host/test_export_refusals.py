@@ -110,7 +110,7 @@ def test_weights_of_another_digest_are_refused() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_every_preset_finds_its_weights(recipe: Recipe) -> None:
-    model = EfficientNetLite(VARIANTS[recipe.backbone], recipe.layers)
+    model = EfficientNetLite(VARIANTS[recipe.backbone], recipe.layers, recipe.last_blocks)
     before = model.get_parameter("stem.0.weight").detach().clone()
     fill(model, load_weights(recipe.weights))
     assert not before.equal(model.get_parameter("stem.0.weight").detach())

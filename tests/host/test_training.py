@@ -498,11 +498,11 @@ def test_joined_stages_are_what_the_nearest_neighbours_of_the_device_compare() -
     )
     from export_tools.weights import load_weights
 
-    model = EfficientNetLite(VARIANTS[recipe.backbone], recipe.layers)
+    model = EfficientNetLite(VARIANTS[recipe.backbone], recipe.layers, recipe.last_blocks)
     load_imagenet_weights(model, load_weights(recipe.weights))
     with torch.no_grad():
         tokens = model.eval()(planes.float())
-    grids = {3: (32, 32), 5: (16, 16)}
+    grids = {5: (16, 16), 6: (8, 8)}
     given = PatchFeatures(
         tokens={
             ("conv", layer): TokenGrid(rows=rows[0].numpy(), grid=grids[layer])

@@ -35,7 +35,7 @@ from export_tools.torch_engine import ExactReference, TorchEngine
 TOLERANCE: dict[Precision, Tolerance] = {"fp32": Tolerance(tokens=0.02, map=2e-4, score=2e-4)}
 """How far a device may be from the golden arrays, by precision.
 
-Set against what was measured with efficientnet-lite0, 1 and 2, layers 3 and 5, 256 x 256, on
+Set against what was measured with efficientnet-lite0, 1 and 2, stages 3 and 5, 256 x 256, on
 x86-64 with AVX-512, AVX2 and SSE4.1: torch in float32, onnxruntime and OpenVINO differ from the
 arrays by up to 8e-4 in tokens (of up to 54), 3.2e-6 in maps and 2.3e-6 in scores (of up to 0.8),
 rounding included. That is the order in which a CPU adds; another one may be 25 times as far. What

@@ -296,9 +296,9 @@ def test_the_extractor_is_what_turns_pixels_into_tokens_and_nothing_else() -> No
         {"licence": "MIT"},
     ]  # fmt: skip
     encoding: list[dict[str, Any]] = [
-        {"layers": (2, 3, 5)}, {"layers": (5,)}, {"size": (256, 320)}, {"kernel": "bilinear"},
-        {"mean": (0.5, 0.5, 0.5)}, {"std": (0.5, 0.5, 0.5)}, {"backbone": "efficientnet-lite1"},
-        {"weights": RECIPES["efficientnet-lite1"].weights},
+        {"layers": (2, 3, 5)}, {"layers": (5,)}, {"last_blocks": 2}, {"size": (256, 320)},
+        {"kernel": "bilinear"}, {"mean": (0.5, 0.5, 0.5)}, {"std": (0.5, 0.5, 0.5)},
+        {"backbone": "efficientnet-lite1"}, {"weights": RECIPES["efficientnet-lite1"].weights},
     ]  # fmt: skip
     assert {extractor_id(replace(LITE0, **change)) for change in scoring} == {name}
     others = {extractor_id(replace(LITE0, **change)) for change in encoding}

@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from harder_cases import default_config, read_frames
+from harder_cases import read_frames
 
 from edge_sdk.bundle.reader import open_bundle
+from edge_sdk.config import default_config
 from edge_sdk.model import load_model
 from edge_sdk.pipeline import Pipeline, build_pipeline
 from edge_sdk.references import ReferenceStore, TokenCache

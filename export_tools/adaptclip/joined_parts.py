@@ -131,7 +131,7 @@ def assemble_joined(
         InputError: weights cannot be read, or the adapter belongs to another backbone.
     """
     said = provenance or Provenance()
-    backbone = EfficientNetLite(VARIANTS[recipe.backbone], recipe.layers)
+    backbone = EfficientNetLite(VARIANTS[recipe.backbone], recipe.layers, recipe.last_blocks)
     load_imagenet_weights(backbone, load_weights(recipe.weights))
     spec = efficientnet_spec(backbone, recipe.size).joined()
     made, source = load_adapters(adapters, spec, None, sha256=adapters_sha256)

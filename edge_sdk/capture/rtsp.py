@@ -26,6 +26,8 @@ _LATE_SECONDS = 0.25
 """A frame that lags more is dropped for the next one ..."""
 _SHOWN_EVERY_SECONDS = 0.2
 """... but not more than this long: a slow box still shows pictures, with their true age."""
+_CATCH_UP_SECONDS = 5.0
+"""At most so long after it was opened a stream gives pictures that have waited since."""
 _DRIFT = 1e-3
 """How fast, in seconds a second, two clocks may run apart without being taken for a lag."""
 
@@ -106,6 +108,7 @@ class RtspSource:
         if not capture.isOpened():
             raise CaptureError(f"{self._address.shown}: {self._refusal()}")
         clock = StreamClock()
+        opened = time.monotonic()
         frame_id = 0
         shown = 0.0
         while not self._closed.is_set():
@@ -114,7 +117,8 @@ class RtspSource:
             now_ns = time.monotonic_ns()
             self._check(is_read, now_ns / 1e9 - started, frame_id)
             lag = clock.lag_seconds(capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3, now_ns / 1e9)
-            if lag > _LATE_SECONDS and now_ns / 1e9 - shown < _SHOWN_EVERY_SECONDS:
+            is_old = not clock.is_live and now_ns / 1e9 - opened < _CATCH_UP_SECONDS
+            if is_old or (lag > _LATE_SECONDS and now_ns / 1e9 - shown < _SHOWN_EVERY_SECONDS):
                 self._dropped += 1
                 frame_id += 1
                 continue
@@ -154,8 +158,12 @@ class StreamClock:
     """
 
     def __init__(self) -> None:
+        self.is_live = False
+        """False while pictures come faster than they were taken: FFmpeg has kept them since it
+        opened the stream, and nothing in them tells for how long."""
         self._best: float | None = None
         self._last = 0.0
+        self._presented = 0.0
 
     def lag_seconds(self, presented: float, now: float) -> float:
         """Lag of a frame.
@@ -171,6 +179,8 @@ class StreamClock:
         if self._best is None:
             self._best = offset
         else:
+            gained = self._best - offset
+            self.is_live |= gained <= 0.1 * max(0.0, presented - self._presented)
             self._best = min(offset, self._best + _DRIFT * (now - self._last))
-        self._last = now
+        self._last, self._presented = now, presented
         return offset - self._best

@@ -66,6 +66,16 @@ MUTANTS = (
         (_of(_CAMERAS, "a read that took as long as its limit is a failure whatever it returns"),),
     ),
     Mutant(
+        "trusting-first-pictures",
+        (Edit(_RTSP, "is_old = not clock.is_live and", "is_old = False and"),),
+        (
+            _of(
+                _CAMERAS,
+                "pictures kept since a stream was opened are not taken for fresh ones",
+            ),
+        ),
+    ),
+    Mutant(
         "trusting-arrival",
         (
             Edit(

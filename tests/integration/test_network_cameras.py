@@ -353,10 +353,39 @@ class LyingCapture:
         return True, numbered_picture(min(self.grabbed, 3))
 
 
+class HoardingCapture:
+    """What FFmpeg does at first: ten pictures it has kept since it opened, then as they come."""
+
+    def __init__(self) -> None:
+        self.grabbed = 0
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return True
+
+    def grab(self) -> bool:
+        self.grabbed += 1
+        if self.grabbed > 10:
+            time.sleep(0.05)
+        return self.grabbed < 20
+
+    def get(self, _property: int) -> float:
+        return self.grabbed * 50.0
+
+    def retrieve(self) -> tuple[bool, UInt8Array]:
+        return True, numbered_picture(self.grabbed)
+
+
+def test_pictures_kept_since_a_stream_was_opened_are_not_taken_for_fresh_ones() -> None:
+    source = RtspSource(parse_address("rtsp://127.0.0.1/line"), source_id="cam1")
+    frames = source._read(cast("cv2.VideoCapture", HoardingCapture()))
+    assert number_of(next(frames).pixels) in (11, 12)
+    assert source.dropped in (10, 11)
+
+
 def test_a_read_that_took_as_long_as_its_limit_is_a_failure_whatever_it_returns() -> None:
     address = parse_address("rtsp://127.0.0.1/line")
     source = RtspSource(address, source_id="cam1", read_seconds=0.3)
     frames = source._read(cast("cv2.VideoCapture", LyingCapture(0.3)))
-    assert [number_of(next(frames).pixels) for _ in range(3)] == [1, 2, 3]
+    assert [number_of(next(frames).pixels) for _ in range(2)] == [2, 3]
     with pytest.raises(CaptureError, match=r"no frame for 0\.3 s, after 3 frames"):
         next(frames)

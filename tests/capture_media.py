@@ -14,8 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge_sdk.capture.readers import ENTRY_POINT_GROUP
 from edge_sdk.capture.spec import SourceSpec
+from edge_sdk.config.source import ENTRY_POINT_GROUP
 from edge_sdk.errors import CaptureError
 from edge_sdk.records import Frame, UInt8Array
 

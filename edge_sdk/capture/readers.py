@@ -9,12 +9,9 @@ from pathlib import Path
 
 from edge_sdk.capture.spec import SourceSpec
 from edge_sdk.config.address import Address, parse_address
+from edge_sdk.config.source import ENTRY_POINT_GROUP
 from edge_sdk.errors import ConfigError
 from edge_sdk.protocols import FrameSource
-
-ENTRY_POINT_GROUP = "edge_sdk.sources"
-"""Entry points of this group name a function ``SourceSpec -> FrameSource``. It is called in a
-child process, where it may block, and may raise ``EdgeError``s only."""
 
 _FOLDER_FRAMES_PER_SECOND = 10.0
 
@@ -88,11 +85,6 @@ def _build_camera_reader(spec: SourceSpec) -> FrameSource:
 def _address(spec: SourceSpec) -> Address:
     address = parse_address(spec.place)
     return replace(address, username=spec.username, password=spec.password)
-
-
-def is_offered(name: str) -> bool:
-    """Whether an installed package offers sources of this kind; nothing of it is loaded."""
-    return bool(entry_points(group=ENTRY_POINT_GROUP, name=name))
 
 
 def _third_party(name: str) -> Callable[[SourceSpec], FrameSource]:

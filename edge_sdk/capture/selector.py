@@ -12,9 +12,10 @@ from edge_sdk.capture.introspection import ARAVIS_PACKAGES, GSTREAMER_PACKAGES, 
 from edge_sdk.capture.live import ChildProcessSource
 from edge_sdk.capture.pacing import Pace
 from edge_sdk.capture.reachability import check_reachable
-from edge_sdk.capture.readers import build_reader, is_offered
+from edge_sdk.capture.readers import build_reader
 from edge_sdk.capture.spec import SourceSpec
 from edge_sdk.config.address import is_address, parse_address
+from edge_sdk.config.source import is_offered
 from edge_sdk.errors import CaptureError, ConfigError
 from edge_sdk.protocols import FrameSource
 
@@ -125,7 +126,7 @@ def _unmarked_kind(spec: str, scheme: str | None, place: str) -> tuple[str, str]
         return "dir", spec
     if Path(spec).exists():
         return "file", spec
-    if scheme and is_offered(scheme):
+    if scheme and is_offered(spec):
         return scheme, place
     if scheme:  # what follows may hold a password
         raise ConfigError(f"{scheme}: is not supported by this version: expected {UNDERSTOOD}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import entry_points
 
 from pydantic import ValidationInfo
 
@@ -11,11 +12,16 @@ from edge_sdk.config.base import absolute_path, refusal
 from edge_sdk.config.redaction import may_hold_secret, show_value
 from edge_sdk.errors import ConfigError
 
+ENTRY_POINT_GROUP = "edge_sdk.sources"
+"""Entry points of this group name a function ``SourceSpec -> FrameSource``. It is called in a
+child process, where it may block, and may raise ``EdgeError``s only."""
+
 _NUMBER = re.compile(r"[0-9]{1,3}")
 _NODE = re.compile(r"/dev/(?!shm/)(?!.*\.\.)[A-Za-z0-9._:@+,/=-]+")
 _FILE = re.compile(r"(?P<kind>file:|dir:)?(?P<path>.+)")
 _PIPELINE = re.compile(r"gst:\s*[a-z].*", re.IGNORECASE | re.DOTALL)
 _GENICAM = re.compile(r"(aravis|genicam):[A-Za-z0-9 ._:()-]{0,120}")
+_OFFERED = re.compile(r"(?!(file|dir|gst)$)[a-z][a-z0-9_-]{1,62}")
 # What says where a secret goes, and is none.
 _PLACE = re.compile(r"[A-Za-z_-]+\s*=\s*\"?\{(password|username)\}\"?")
 # Whatever else has a scheme would be taken for an address by a media library.
@@ -37,7 +43,15 @@ def is_camera_source(source: str) -> bool:
         or _NODE.fullmatch(source) is not None
         or takes_credentials(source)
         or _GENICAM.fullmatch(source) is not None
+        or is_offered(source)
     )
+
+
+def is_offered(source: str) -> bool:
+    """Whether ``NAME:WHAT`` is a kind that an installed package offers; nothing of it is loaded."""
+    name, separator, _ = source.partition(":")
+    is_name = separator and _OFFERED.fullmatch(name) is not None
+    return bool(is_name and entry_points(group=ENTRY_POINT_GROUP, name=name))
 
 
 def takes_credentials(source: str) -> bool:
@@ -46,7 +60,12 @@ def takes_credentials(source: str) -> bool:
 
 
 def shown_source(source: str) -> str:
-    """A source as a message may say it: an address without its query, where some have secrets."""
+    """A source as a message may say it, without what may be secret in it.
+
+    Of an address the query is left out, of another package's source all but its kind.
+    """
+    if is_offered(source):
+        return source.partition(":")[0]
     return parse_address(source).shown if is_address(source) else source
 
 
@@ -55,7 +74,8 @@ def normalised_source(source: str, info: ValidationInfo) -> str:
 
     Args:
         source: a camera's number or node, an address, ``gst:PIPELINE``, ``genicam:NAME``,
-            ``file:PATH``, ``dir:PATH``, or a path that shows as one by its ``/`` or ``.``.
+            ``NAME:WHAT`` of another package, ``file:PATH``, ``dir:PATH``, or a path that shows as
+            one by its ``/`` or ``.``.
         info: validation context with the folder of the device file.
 
     Raises:

@@ -25,7 +25,10 @@ from edge_sdk.capture import open_source
 from edge_sdk.capture.live import ChildProcessSource
 from edge_sdk.capture.readers import build_reader
 from edge_sdk.capture.spec import SourceSpec
+from edge_sdk.config import load_config
+from edge_sdk.config.source import is_camera_source, shown_source
 from edge_sdk.errors import CaptureError, ConfigError, InputError
+from edge_sdk.runtime.compose import open_camera
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,6 +54,20 @@ def child(
         yield source
     finally:
         source.close()
+
+
+def test_a_device_file_may_name_a_source_of_another_package(tmp_path: Path) -> None:
+    file = tmp_path / "box.yaml"
+    file.write_text("cameras: [{name: cam1, source: 'steady:belt 7'}]\n")
+    (camera,) = load_config(file).cameras
+    assert camera.source == "steady:belt 7"
+    assert is_camera_source(camera.source)
+    assert shown_source(camera.source) == "steady", "what it is told may hold a password"
+    with closing(open_camera(camera)) as source:
+        assert next(iter(source.frames())).pixels.ndim == 3
+    file.write_text("cameras: [{name: cam1, source: 'unsteady:7'}]\n")
+    with pytest.raises(ConfigError, match="source: expected a camera"):
+        load_config(file)
 
 
 def pid_of(source: ChildProcessSource) -> int:

@@ -217,7 +217,7 @@ def test_quotes_make_a_text_of_any_word(tmp_path: Path) -> None:
             "mqtt: {»keep-alive-seconds: 3}\n",
             "mqtt.keep-alive-seconds: unknown key; did you mean 'keepalive_seconds'?",
         ),
-        ("logging: {»colour: x}\n", "logging.(a key): unknown key; known are level"),
+        ("logging: {»colour: x}\n", "logging.(a key): unknown key; known are format, level"),
         ("mqtt: {»port:1883}\n", "mqtt.(a key): unknown key; a space is missing after its colon"),
         (
             "mqtt: {»password: x}\n",

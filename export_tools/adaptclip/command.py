@@ -114,8 +114,10 @@ def _provenance(options: argparse.Namespace) -> Provenance:
 def _export(options: argparse.Namespace, parts: BundleParts, listener: Listener) -> Exported:
     from export_tools.adaptclip.bundle import export_adaptclip
     from export_tools.pictures import ParityPictures, clip_pictures, folder_pictures
+    from export_tools.threads import use_cores
     from export_tools.variants import Wanted
 
+    use_cores()
     pictures = clip_pictures() if options.pictures is None else folder_pictures(options.pictures)
     step = max(1, len(pictures.judged) // PARITY_PICTURES)
     fewer = ParityPictures(

@@ -12,11 +12,11 @@ import torch
 from safetensors import SafetensorError
 
 from edge_sdk.errors import ConfigError, EdgeError, EngineError
-from edge_sdk.machine import describe_processor
 from export_tools.adaptclip.checkpoint import save_adapters, save_released
 from export_tools.adaptclip.command import load_tower
 from export_tools.cli import recipe_of
 from export_tools.output import Terminal
+from export_tools.threads import use_cores
 from export_tools.training.checkpoint import checkpoint_of
 from export_tools.training.examples import BaseData, collect
 from export_tools.training.feature_cache import FeatureCache
@@ -162,8 +162,7 @@ def _device(name: str, threads: int | None) -> torch.device:
     # Of several ways to add up the one that always adds in the same order. On a GPU cuBLAS needs
     # CUBLAS_WORKSPACE_CONFIG=:4096:8 for it; without, torch warns and goes on.
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    # Commands give libraries one thread, for the device's sake; here nothing else computes.
-    torch.set_num_threads(max(1, threads or describe_processor()["usable_cores"]))
+    use_cores(threads)
     return torch.device(name)
 
 

@@ -125,8 +125,8 @@ def test_without_any_defect_the_adapter_learns_to_see_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = write_good(tmp_path / "good", 16)
-    words = ["--backbone", "efficientnet-lite0", "--size", "64", "--synthetic", str(good)]
-    words += ["--epochs", "12", "--validation", "0.3"]
+    words = ["--backbone", "efficientnet-lite0", "--size", "64", "--layers", "3,5"]
+    words += ["--synthetic", str(good), "--epochs", "12", "--validation", "0.3"]
     assert train([*words, "--out", str(tmp_path / "pq.safetensors"), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert set(answer["counts"]) == {"pq"}, "there are no texts to train"

@@ -105,11 +105,10 @@ def test_what_happens_to_camera_picture_part_and_broker_is_on_the_state_in_time(
             measured(plant, "a camera off", camera_is("blind", "fault", "no_frame"))
             camera.start()
             plant.wait_until(camera_is("ok", "normal"), 5.0 + 2.0)
-            births = len(plant.all_of("status"))
+            births, states = len(plant.all_of("status")), len(plant.all_of("state"))
             plant.broker.kill()
             plant.broker.start()
             plant.wait_until(lambda plant: len(plant.all_of("status")) > births, 30)
-            states = len(plant.all_of("state"))
             measured(
                 plant,
                 "a broker back",
